@@ -1,5 +1,5 @@
 """`python -m builder` is `drydock`."""
 
-from builder.cli import main
+from builder.cli import run_program
 
-main()
+run_program()

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from builder.embedded import state
-from builder.embedded.folders import is_shared, share
+from builder.embedded.folders import share
 from builder.errors import UsageError
 
 
@@ -65,11 +65,12 @@ def make_folder(path: Path) -> None:
 
 def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:
     """Put `text` at `path` by a rename: a reader sees the old file or the new one, never half of one."""
-    make_folder(path.parent)
     new = beside(path)
+    make_folder(path.parent)
     try:
         new.write_text(text, encoding="utf-8")
-        new.chmod((0o755 if executable else 0o644) | (0o020 if is_shared(path.parent) else 0))
+        new.chmod(0o755 if executable else 0o644)
+        share(new)
         new.replace(path)
     except OSError as error:  # that of a write knows no file
         raise OSError(error.errno, error.strerror, str(path)) from None

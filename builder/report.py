@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TextIO
 
 from builder import log, secrets
-from builder.embedded.progress import words
 from builder.embedded.words import printable
 from builder.errors import DrydockError
 
@@ -30,10 +29,10 @@ _OFTEN = 0.5  # seconds between two looks at what grows
 _SHORTEST_BAR, _LONGEST_BAR = 8, 40  # in columns
 
 
-def said(text: str) -> str:
+def sanitized(text: str) -> str:
     """A text as it may be shown: without secrets, and without what could steer a terminal, wherever it came from.
 
-    >>> print(said("a server said \\x1b[2J"))
+    >>> print(sanitized("a server said \\x1b[2J"))
     a server said \\x1b[2J
     """
     return secrets.redacted(printable(text, "\n\t"))
@@ -113,6 +112,8 @@ class Progress(NamedTuple):
     def __str__(self) -> str:
         if self.is_size and self.done >= 1e6 and not self.of:
             return f"{self.what}: {self.done / 1e6:.0f} MB, {self.done / 1e6 / max(self.seconds, 0.1):.1f} MB/s"
+        from builder.embedded.progress import words  # here, because most steps are short
+
         return words(self.what, self.done, self.of, self.is_size, self.seconds)
 
 
@@ -219,15 +220,15 @@ class PlainReporter:
             self._write(f"  {progress}")
 
     @contextmanager
-    def _said(self, text: str) -> Iterator[None]:
+    def _as_step(self, text: str) -> Iterator[None]:
         self.step(text)
         yield
 
     def busy(self, text: str) -> AbstractContextManager[None]:
-        return self._said(text)
+        return self._as_step(text)
 
     def _write(self, text: str) -> None:
-        print(painted(said(text), self._stream), file=self._stream, flush=True)
+        print(painted(sanitized(text), self._stream), file=self._stream, flush=True)
 
 
 class RichReporter:
@@ -248,23 +249,23 @@ class RichReporter:
         if self._status is not None:
             self._status.update(self._busy)
         if not self._quiet:
-            self._console.print(said(text), markup=False, soft_wrap=True)
+            self._console.print(sanitized(text), markup=False, soft_wrap=True)
 
     def detail(self, text: str) -> None:
         log.add(f"  {text}")
         if self._quiet:
             self._held.append(text)
         else:
-            self._console.print(f"  {said(text)}", style="dim", markup=False, soft_wrap=True)
+            self._console.print(f"  {sanitized(text)}", style="dim", markup=False, soft_wrap=True)
 
     def failed(self) -> None:
         for text in self._held:
-            self._console.print(f"  {said(text)}", style="dim", markup=False, soft_wrap=True)
+            self._console.print(f"  {sanitized(text)}", style="dim", markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         log.add(f"warning: {text}")
         self._console.print("[yellow]warning:[/] ", end="")
-        self._console.print(said(text), markup=False, soft_wrap=True)
+        self._console.print(sanitized(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def _spinning(self, text: str) -> Iterator[None]:
@@ -272,7 +273,7 @@ class RichReporter:
 
         log.add(text)
         if self._status is not None:  # within another: one line is enough
-            outer, self._busy = self._busy, said(text)
+            outer, self._busy = self._busy, sanitized(text)
             self._status.update(escape(self._busy))
             try:
                 yield
@@ -280,8 +281,8 @@ class RichReporter:
                 self._busy = outer
                 self._status.update(escape(outer))
             return
-        with self._console.status(escape(said(text))) as status:
-            self._status, self._busy = status, said(text)
+        with self._console.status(escape(sanitized(text))) as status:
+            self._status, self._busy = status, sanitized(text)
             try:
                 yield
             finally:
@@ -298,7 +299,7 @@ class RichReporter:
         from rich.table import Table
         from rich.text import Text
 
-        text = said(str(progress))
+        text = sanitized(str(progress))
         room = self._console.width - len(text) - 6
         row = Table.grid(padding=(0, 1))
         if progress.of and room >= _SHORTEST_BAR:
@@ -338,4 +339,4 @@ def explain(error: DrydockError) -> str:
         lines.append(f"  where: {error.where}")
     if error.hint is not None:
         lines.append(f"  hint: {error.hint}")
-    return said("\n".join(lines))
+    return sanitized("\n".join(lines))

@@ -42,7 +42,7 @@ def audit(
         wanted = tuple(packages(entry.lock))
         if wanted not in known:
             with report.busy(f"asking for vulnerabilities of {name}"):
-                known[wanted] = _asked(entry, wanted, service) if data is None else of_copy(data, wanted)
+                known[wanted] = _query_advisories(entry, wanted, service) if data is None else of_copy(data, wanted)
         one = audited(entry.profile, entry.lock, known[wanted])
         found[name] = replace(one, unused=[reason for reason in one.unused if _is_own(entry, reason)])
     return found
@@ -65,7 +65,7 @@ def counted(found: Sequence[Advisory]) -> str:
     return f"{words}, and {plural(doubts, 'advisory')} that could not be judged" if doubts else words
 
 
-def _asked(entry: Entry, wanted: Sequence[tuple[str, str]], service: str | None) -> list[Advisory]:
+def _query_advisories(entry: Entry, wanted: Sequence[tuple[str, str]], service: str | None) -> list[Advisory]:
     try:
         with tempfile.TemporaryDirectory(prefix="drydock-audit-") as work:
             return of_uv(uv.audit(wanted, entry.profile.python.series, Path(work), service))

@@ -14,7 +14,7 @@ from builder.embedded.secrets import is_secret
 from builder.errors import DrydockError
 from builder.machine import Machine
 from builder.project.catalogue import Catalogue
-from builder.report import Reporter, said
+from builder.report import Reporter, sanitized
 from builder.resources import DISTRIBUTION, version
 
 _OURS = ("UV_", "PIP_", "DRYDOCK_", "PYTHON", "CUDA_VISIBLE_DEVICES", "LANG", "LC_ALL", "SHELL", "TERM", "CI")
@@ -38,7 +38,7 @@ def report(name: str, catalogue: Catalogue, machine: Machine, reporter: Reporter
 
 def private(text: str) -> str:
     """A text without secrets, and without whose machine it is: ~ for the home folder, `user` for its owner's name."""
-    text = said(text)
+    text = sanitized(text)
     home = os.environ.get("HOME", "")
     if len(home) > 1:
         text = text.replace(home.rstrip("/"), "~")

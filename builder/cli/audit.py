@@ -39,11 +39,11 @@ def audit(names: tuple[str, ...], service: str | None, data: Path | None, as_jso
         echo_json({name: one.as_json() for name, one in found.items()})
     else:
         for name, one in found.items():
-            _say(name, one)
+            _print_audit(name, one)
     workflow.check(found)
 
 
-def _say(name: str, one: Audit) -> None:
+def _print_audit(name: str, one: Audit) -> None:
     from builder.check.audit import counted
 
     report = reporter()

@@ -66,7 +66,7 @@ def _show(found: Comparison) -> None:
 def _rows(found: Comparison) -> list[tuple[str, str, str, str, str]]:
     rows = [("", found.ours, found.theirs, f"ratio of {found.pairs} pairs", "")]
     for one in found.measures:
-        ours, theirs = (f"{_shown(values)} {one.unit}".strip() for values in (one.ours, one.theirs))
+        ours, theirs = (f"{_rounded_median(values)} {one.unit}".strip() for values in (one.ours, one.theirs))
         rows.append((one.what, ours, theirs, str(one.ratio), one.verdict))
     return rows
 
@@ -80,7 +80,7 @@ def _table(found: Comparison) -> list[str]:
     return [f"{text}  {row[4]}".rstrip() for text, row in zip(head, rows, strict=True)]
 
 
-def _shown(values: tuple[float, ...]) -> str:
+def _rounded_median(values: tuple[float, ...]) -> str:
     import statistics
 
     middle = statistics.median(values)

@@ -27,14 +27,14 @@ def config_list(as_json: bool) -> None:
     """List the settings, and where each comes from."""
     from builder.cli.tables import show_table
     from builder.project.user_config import settings
-    from builder.report import said
+    from builder.report import sanitized
 
     found = settings(os.environ)
     if as_json:
-        echo_json([{"key": one.key, "value": said(one.value), "source": one.source} for one in found])
+        echo_json([{"key": one.key, "value": sanitized(one.value), "source": one.source} for one in found])
         return
     # The file itself is what `path` prints.
-    rows = [(one.key, one.source.rpartition("/")[2], said(one.value)) for one in found]
+    rows = [(one.key, one.source.rpartition("/")[2], sanitized(one.value)) for one in found]
     show_table(("SETTING", "FROM", "VALUE"), rows)
 
 

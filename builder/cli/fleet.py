@@ -103,10 +103,10 @@ def _print(done: Deployment, *, as_json: bool, is_built: bool) -> None:
     if as_json:
         echo_json(done.as_json())
     else:
-        from builder.report import said
+        from builder.report import sanitized
 
         for line in outcome.described(done):
-            click.echo(said(line))
+            click.echo(sanitized(line))
     report.step(outcome.summary(done))
     if done.failed and not done.switched and is_built:
         report.step(f"nothing was switched; for those that failed: drydock deploy {done.fleet} --only-failed")

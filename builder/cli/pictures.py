@@ -77,10 +77,10 @@ def marks() -> Marks:
 
 def painted(text: str, kind: str) -> str:
     """A text that may come from outside, coloured by its kind where stdout is to be."""
-    from builder.report import is_coloured, said
+    from builder.report import is_coloured, sanitized
 
     is_painted = kind in _STYLES and is_coloured(sys.stdout)
-    return f"\x1b[{_STYLES[kind]}m{said(text)}\x1b[0m" if is_painted else said(text)
+    return f"\x1b[{_STYLES[kind]}m{sanitized(text)}\x1b[0m" if is_painted else sanitized(text)
 
 
 def show_tree(top: Branch) -> None:

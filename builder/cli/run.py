@@ -207,7 +207,7 @@ class _Looker(NamedTuple):
 
     log: Callable[..., Iterator[bytes]]
     status: Callable[[], dict[str, Any]]
-    told: Callable[[dict[str, Any]], Iterator[str]]
+    describe: Callable[[dict[str, Any]], Iterator[str]]
     stop: Callable[[Callable[[str], None]], None]
 
 
@@ -231,10 +231,10 @@ def _looker(name: str, fleet: str | None, *, slurm: bool) -> _Looker:
     if slurm:
         from builder.run import slurm as jobs
 
-        return _Looker(partial(jobs.log, name), partial(jobs.status, name), jobs.told, partial(jobs.stop, name))
+        return _Looker(partial(jobs.log, name), partial(jobs.status, name), jobs.describe, partial(jobs.stop, name))
     from builder.run.supervise import runs
 
-    return _Looker(partial(runs.log, name), partial(runs.status, name), runs.told, partial(runs.stop, name))
+    return _Looker(partial(runs.log, name), partial(runs.status, name), runs.describe, partial(runs.stop, name))
 
 
 def _look_after(looker: _Looker, *, status: bool, logs: bool, follow: bool, as_json: bool) -> None:
@@ -247,7 +247,7 @@ def _look_after(looker: _Looker, *, status: bool, logs: bool, follow: bool, as_j
         if as_json:
             echo_json(state)
             return
-        for line in looker.told(state):
+        for line in looker.describe(state):
             click.echo(line)
     else:
         looker.stop(reporter().step)

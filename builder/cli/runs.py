@@ -12,7 +12,6 @@ import click
 from builder.cli import complete
 from builder.cli.common import echo_json, json_option, reporter
 from builder.cli.pictures import is_terminal, show_plots, svg_option, write_svg
-from builder.cli.tables import flowing
 from builder.embedded.words import plural, printable
 from builder.errors import UsageError
 
@@ -43,7 +42,7 @@ def runs_list(name: str | None, tag: str | None, count: int | None, as_json: boo
     from builder.run.records import folder, words
 
     found = [one for one in folder.heads() if name in (None, one.name) and (tag is None or tag in one.tags)]
-    found = _seen(found[-count:] if count else found)
+    found = _with_job_states(found[-count:] if count else found)
     if as_json:
         echo_json([{**one._asdict(), "state": one.state} for one in found])
     elif not found:
@@ -64,11 +63,12 @@ def runs_show(run: str, code: bool, svg: Path | None, as_json: bool) -> None:
 
     Of a supervised run a terminal also shows curves of its losses and of what it used; --svg draws these.
     """
+    from builder.cli.tables import flowing
     from builder.run.records import folder, words
 
     if code and as_json:
         raise UsageError("--code and --json do not go together", hint="use one of them")
-    (head,) = _seen([folder.find(run)])
+    (head,) = _with_job_states([folder.find(run)])
     record = folder.completed(head.id)
     if svg is not None:
         _draw(svg, head)
@@ -78,17 +78,17 @@ def runs_show(run: str, code: bool, svg: Path | None, as_json: bool) -> None:
     if code:
         sys.stdout.buffer.write(_difference(record))
         return
-    click.echo("\n".join(flowing(line, words.INDENT) for line in words.told(record, head)))
+    click.echo("\n".join(flowing(line, words.INDENT) for line in words.describe(record, head)))
     if is_terminal():
         show_plots(_plots(head))
 
 
 def _plots(head: Head) -> list[Plot]:
     from builder.check.pictures.plot import plots
-    from builder.check.status.collect import run, took
+    from builder.check.status.collect import duration, run
 
     found = run(head)
-    return plots(found, took(found))
+    return plots(found, duration(found))
 
 
 def _draw(path: Path, head: Head) -> None:
@@ -109,21 +109,21 @@ def _draw(path: Path, head: Head) -> None:
     )
 
 
-def _seen(found: list[Head]) -> list[Head]:
+def _with_job_states(found: list[Head]) -> list[Head]:
     """Runs as they are now, those that are jobs of Slurm too."""
     if not any(one.job for one in found):
         return found
-    from builder.run.slurm import seen
+    from builder.run.slurm import with_job_states
 
-    return seen(found)
+    return with_job_states(found)
 
 
 def _difference(record: Record) -> bytes:
-    from builder.run.records.folder import kept
+    from builder.run.records.folder import read_object
 
     code = record.get("code") or {}
     difference = code.get("difference") or {}
-    content = kept(difference.get("object", ""))
+    content = read_object(difference.get("object", ""))
     if content is None:
         unknown = code.get("why") or ("not known" if "commit" not in code else "it was as committed")
         raise UsageError(f"run {record['id']} has no difference of its code: {difference.get('why') or unknown}")
@@ -230,6 +230,7 @@ def rerun(run: str, into: Path | None, repository: Path | None, dry_run: bool, a
     Its environment is built from the recorded lock, its code comes into a new folder, and its arguments are the same.
     What cannot be had is said before anything starts. With --dry-run, --json prints it as JSON.
     """
+    from builder.cli.tables import flowing
     from builder.errors import DrydockError
     from builder.run.records import rerun as again
 

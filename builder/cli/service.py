@@ -97,10 +97,10 @@ def _install_on(fleet: str, name: str, words: tuple[str, ...], fewest: int | Non
 def show_services(rows: Rows) -> None:
     """Print how services are, a line for hosts that are alike."""
     from builder.fleet import services
-    from builder.report import said
+    from builder.report import sanitized
 
     for line in services.described(rows):
-        click.echo(said(line))
+        click.echo(sanitized(line))
 
 
 @service.command("uninstall")

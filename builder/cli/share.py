@@ -42,7 +42,7 @@ def push(names: tuple[str, ...], destination: str, dry_run: bool, without_data: 
     report = reporter()
     options = {"dry_run": dry_run, "data": not without_data}
     done = agreed(lambda: mirror.push(names, destination, catalogue(), report, **options), yes=yes)
-    _tell(done, "push", dry_run, as_json)
+    _print_outcome(done, "push", dry_run, as_json)
 
 
 @click.command()
@@ -61,7 +61,7 @@ def pull(names: tuple[str, ...], source: str, dry_run: bool, without_data: bool,
 
     report = reporter()
     done = mirror.pull(names, source, catalogue(), report, dry_run=dry_run, data=not without_data)
-    _tell(done, "pull", dry_run, as_json)
+    _print_outcome(done, "pull", dry_run, as_json)
 
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -176,7 +176,7 @@ def export(name: str, form: str, output: Path | None, wheels: Path | None, yes: 
     click.echo(output)
 
 
-def _tell(done: Pushed, verb: str, dry_run: bool, as_json: bool) -> None:
+def _print_outcome(done: Pushed, verb: str, dry_run: bool, as_json: bool) -> None:
     if as_json:
         from dataclasses import asdict
 

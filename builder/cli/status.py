@@ -59,7 +59,7 @@ def _serve(port: int) -> None:
 
 def _show(found: dict[str, Any]) -> None:
     from builder.cli.tables import flowing, show_table
-    from builder.report import said
+    from builder.report import sanitized
     from builder.run.records import folder, words
 
     rows = []
@@ -79,14 +79,14 @@ def _show(found: dict[str, Any]) -> None:
                 f"{name} {one['last']:g}" for name, one in run["losses"].items() if one["last"] is not None
             )
             used = f"{run['use'][-1][2] / 1e6:.0f} MB, {run['use'][-1][1]:.1f} cores"
-            click.echo(said(f"  {run['name']} now: {', '.join(filter(None, (losses, used)))}"))
+            click.echo(sanitized(f"  {run['name']} now: {', '.join(filter(None, (losses, used)))}"))
     click.echo()
     _heading("machine")
     for line in found["machine"]:
         click.echo(flowing(f"  {line}", 4))
     store = found["store"]
     free = f", {store['free'] / 1e9:.1f} GB free" if store["free"] is not None else ""
-    click.echo(flowing(f"  store: {said(store['home'])}: {store['environments']} built{free}", 4))
+    click.echo(flowing(f"  store: {sanitized(store['home'])}: {store['environments']} built{free}", 4))
 
 
 def _heading(text: str) -> None:

@@ -41,7 +41,7 @@ from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.project.fleets import Fleet
 from builder.project.sources import consent
-from builder.report import Reporter, said
+from builder.report import Reporter, sanitized
 from builder.run.supervise import runs
 from builder.run.supervise.journal import RotatingFile, Tail, write_state
 from builder.run.supervise.policy import Done, GiveUp, History, Policy, Restart, decide
@@ -166,7 +166,7 @@ class Run:
 
     def line(self, host: str, text: str) -> None:
         """Keep a line of a host, and show it."""
-        text = secrets.redacted(said(text), self.secrets, self.secrets.keys())
+        text = secrets.redacted(sanitized(text), self.secrets, self.secrets.keys())
         self._log.write(f"{time.strftime('%H:%M:%S')} {host} | {text}\n".encode(errors="replace"))
         if not self.quiet:
             with suppress(OSError):
@@ -180,7 +180,7 @@ class Run:
     def say(self, text: str) -> None:
         """Say something ourselves, and keep it."""
         self.report.step(text)
-        self._log.write(f"{time.strftime('%H:%M:%S')} desk | {said(text)}\n".encode())
+        self._log.write(f"{time.strftime('%H:%M:%S')} desk | {sanitized(text)}\n".encode())
 
     def sample(self, member: Member, text: str) -> None:
         """Keep what a host's trainer uses."""
@@ -295,9 +295,10 @@ class Run:
         for look in looks:
             for name in look.values("absent"):
                 raise DrydockError(
-                    f"the trainer of {look.member.profile} is {said(name)}, which is here, and not in "
+                    f"the trainer of {look.member.profile} is {sanitized(name)}, which is here, and not in "
                     f"{look.member.folder} of {look.host}",
-                    hint=f'have it come along: [fleets.{self.fleet.name}] bring = ["{said(name)}"], with what it needs',
+                    hint=f"have it come along: [fleets.{self.fleet.name}] "
+                    f'bring = ["{sanitized(name)}"], with what it needs',
                 )
         return [look.member for look in looks if look.code == 0]
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from builder.fleet.hosts import folded
-from builder.report import Reporter, said
+from builder.report import Reporter, sanitized
 
 _SHOWN = 4
 
@@ -50,7 +50,7 @@ class Screen:
         if self._status is not None:
             from rich.markup import escape
 
-            self._status.update(escape(said(self._line())))
+            self._status.update(escape(sanitized(self._line())))
         else:
             for doing, hosts in _grouped(self._changed).items():
                 self._report.detail(f"{folded(hosts)}: {doing}")

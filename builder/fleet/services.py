@@ -36,7 +36,7 @@ from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.project.fleets import Fleet
 from builder.project.sources import consent
-from builder.report import Reporter, said
+from builder.report import Reporter, sanitized
 from builder.run import service
 from builder.run.supervise.start import policy_of
 from builder.store.layout import Store
@@ -351,7 +351,7 @@ def told(status: Mapping[str, Any]) -> Iterator[str]:
     }
     running = sum(row.state.get("phase") == "running" for row in rows.values())
     yield f"{status['name']} is a service of {status['fleet']}: it runs on {running} of {plural(len(rows), 'host')}"
-    yield from (f"  {said(line)}" for line in described(rows))
+    yield from (f"  {sanitized(line)}" for line in described(rows))
 
 
 def described(rows: Rows) -> Iterator[str]:
@@ -409,11 +409,11 @@ class _Follow(_Ask):
         super().told(text)
         if self.lines:
             self.marked.clear()
-            print(f"{self.host} | {said(self.lines.pop())}", flush=True)
+            print(f"{self.host} | {sanitized(self.lines.pop())}", flush=True)
 
     def follow(self) -> Sequence[Visit]:
         following = super().follow()
-        print(f"{self.host} | drydock: {said(self.row.why) or 'the service has ended'}", flush=True)
+        print(f"{self.host} | drydock: {sanitized(self.row.why) or 'the service has ended'}", flush=True)
         return following
 
 
@@ -428,7 +428,7 @@ def log(fleet: Fleet, name: str, *, follow: bool) -> Iterator[bytes]:
     visit(visits)
     for one in visits:
         for line in [f"drydock: {one.row.why}"] if one.row.why else one.lines:
-            yield f"{one.host} | {said(line)}\n".encode(errors="replace")
+            yield f"{one.host} | {sanitized(line)}\n".encode(errors="replace")
 
 
 def stop(fleet: Fleet, name: str, say: Callable[[str], None]) -> None:  # noqa: ARG001 # as that of a run

@@ -106,10 +106,12 @@ def check(profile: Profile, packages: Sequence[Artefact]) -> None:
     """Raise LockError where wheels contradict the target, with what to write into the profile."""
     found = contradictions(profile, packages)
     if found:
-        raise LockError(said(profile, found, packages), hint=_hint(profile, found[0].package, packages))
+        raise LockError(
+            describe_contradictions(profile, found, packages), hint=_hint(profile, found[0].package, packages)
+        )
 
 
-def said(profile: Profile, found: Sequence[Contradiction], packages: Sequence[Artefact]) -> str:
+def describe_contradictions(profile: Profile, found: Sequence[Contradiction], packages: Sequence[Artefact]) -> str:
     """What contradicts the target, in words: the first package, and how much comes with it."""
     first = found[0]
     names = {one.package.name for one in found}

@@ -114,9 +114,9 @@ def side_of_manifest(name: str, manifest: Mapping[str, Any]) -> Side:
     """A generation, from the manifest of its environment. Raises KeyError or TypeError where it is none."""
     plan = manifest["plan"]
     parts = {
-        "packages": {package["name"]: _kept(package) for package in plan["packages"]},
-        "build-requires": {package["name"]: _kept(package) for package in plan["build-requires"]},
-        "python": {python["name"]: _kept(python)} if (python := plan.get("python-build")) else {},
+        "packages": {package["name"]: _file_fields(package) for package in plan["packages"]},
+        "build-requires": {package["name"]: _file_fields(package) for package in plan["build-requires"]},
+        "python": {python["name"]: _file_fields(python)} if (python := plan.get("python-build")) else {},
         "patches": {
             patch["file"]: {"package": patch["package"], "sha256": patch["sha256"]} for patch in plan["patches"]
         },
@@ -129,10 +129,10 @@ def side_of_manifest(name: str, manifest: Mapping[str, Any]) -> Side:
 
 
 def _artefact(package: Artefact) -> dict[str, Any]:
-    return _kept(package.model_dump(include={"version", "file", "sha256", "size"}))
+    return _file_fields(package.model_dump(include={"version", "file", "sha256", "size"}))
 
 
-def _kept(package: Mapping[str, Any]) -> dict[str, Any]:
+def _file_fields(package: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: package[key] for key in ("version", "file", "sha256")}, "size": package.get("size")}
 
 

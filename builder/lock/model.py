@@ -360,7 +360,7 @@ def changes(before: Lock | None, after: Lock) -> list[Change]:
         if one is not None and two is not None and one.sha256 == two.sha256:
             continue
         same_version = one is not None and two is not None and one.version == two.version
-        found.append(Change(name=name, before=_told(one, same_version), after=_told(two, same_version)))
+        found.append(Change(name=name, before=_version_of(one, same_version), after=_version_of(two, same_version)))
     return found
 
 
@@ -369,7 +369,7 @@ def _by_name(lock: Lock) -> dict[str, Artefact]:
     return {**found, lock.python.name: lock.python} if lock.python else found
 
 
-def _told(package: Artefact | None, with_file: bool) -> str | None:
+def _version_of(package: Artefact | None, with_file: bool) -> str | None:
     if package is None:
         return None
     return f"{package.version} ({package.file})" if with_file else package.version

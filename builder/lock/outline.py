@@ -228,21 +228,21 @@ def load(data: Any) -> Outline | None:
         return None
     lock, unlimited = data["lock"], data["unlimited"]
     parts = {
-        "target": _made(Target, data["target"]),
-        "unlimited": _made(Unlimited, unlimited) if unlimited is not None else None,
-        "warnings": [_made(Warned, one) for one in data["warnings"]],
+        "target": _instance(Target, data["target"]),
+        "unlimited": _instance(Unlimited, unlimited) if unlimited is not None else None,
+        "warnings": [_instance(Warned, one) for one in data["warnings"]],
         "lock": _load_locked(lock) if lock is not None else None,
     }
-    return _made(Outline, {**data, **parts})
+    return _instance(Outline, {**data, **parts})
 
 
 def _load_locked(data: Mapping[str, Any]) -> Locked:
     return Locked(
-        [_made(Package, one) for one in data["packages"]],
-        _made(Package, data["python"]) if data["python"] is not None else None,
-        [[_made(Patched, file) for file in patch] for patch in data["patches"]],
+        [_instance(Package, one) for one in data["packages"]],
+        _instance(Package, data["python"]) if data["python"] is not None else None,
+        [[_instance(Patched, file) for file in patch] for patch in data["patches"]],
     )
 
 
-def _made(kind: type[_T], data: Mapping[str, Any]) -> _T:
+def _instance(kind: type[_T], data: Mapping[str, Any]) -> _T:
     return kind(**{field.name: data[field.name] for field in fields(kind)})  # type: ignore[arg-type]

@@ -229,7 +229,7 @@ class Resolution:
             self.step("PyTorch from the default index, whose build is for the target")
             return packages
         index, torch = next(iter(implied.values())), found[0]
-        said = builds.said(self.profile, found, packages)
+        said = builds.describe_contradictions(self.profile, found, packages)
         cuda = self.profile.target.cuda is not None
         if uv.is_out_of_reach(error.message):
             why = f"was not reached: {uv.reason(error.message)}"

@@ -69,7 +69,7 @@ class Tree:
         """
         seen: set[str] = set()
         if below is not None:
-            return self._branch(self._known(below), seen, depth)
+            return self._branch(self._locked_name(below), seen, depth)
         return Branch(self.name, [self._branch(package, seen, depth) for package in self.roots], "head")
 
     def _branch(self, package: str, seen: set[str], depth: int | None) -> Branch:
@@ -80,7 +80,7 @@ class Tree:
         seen.add(package)
         return Branch(text, [self._branch(one, seen, None if depth is None else depth - 1) for one in requires])
 
-    def _known(self, package: str) -> str:
+    def _locked_name(self, package: str) -> str:
         name = canonicalize_name(package)
         if name not in self.versions:
             near = difflib.get_close_matches(name, self.versions, 1)

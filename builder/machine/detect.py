@@ -46,7 +46,7 @@ def detect(timeout: float = TIMEOUT, *, disk: Path | None = None) -> Machine:
     )
     if darwin:
         return replace(machine, **macos.facts(name.machine, printed))
-    machine = replace(machine, others=others.found(printed))
+    machine = replace(machine, others=others.other_gpus(printed))
     machine = replace(machine, **linux.facts(), glibc=linux.glibc(), wsl=linux.is_wsl(name.release))
     if machine.usable_cores is None:  # a kernel that is not quite Linux (gVisor) has no such files
         machine = replace(machine, usable_cores=len(os.sched_getaffinity(0)))

@@ -14,7 +14,7 @@ CLINFO = ("clinfo", "-l")
 COMMANDS: Sequence[Sequence[str]] = (ROCMINFO, XPU_SMI, CLINFO)
 
 
-def found(outputs: Mapping[Sequence[str], str], root: Path = Path("/")) -> tuple[OtherGpu, ...]:
+def other_gpus(outputs: Mapping[Sequence[str], str], root: Path = Path("/")) -> tuple[OtherGpu, ...]:
     """From what each of COMMANDS printed; `root` is another folder in tests."""
     amd = parse_rocminfo(outputs.get(ROCMINFO, "")) or _of_kernel(root)
     intel = parse_xpu_smi(outputs.get(XPU_SMI, "")) or parse_clinfo(outputs.get(CLINFO, ""))

@@ -89,7 +89,7 @@ def differences(locks: Mapping[str, Lock]) -> Iterator[str]:
     rows = list(_differing(locks).items())
     if not rows:
         return
-    said = [f"{package} {_said(versions)}" for package, versions in rows[:_NAMED]]
+    said = [f"{package} {_describe_versions(versions)}" for package, versions in rows[:_NAMED]]
     yield f"versions that differ: {'; '.join(said)}"
     if len(rows) > _NAMED:
         names = list(locks)
@@ -117,5 +117,5 @@ def _differing(locks: Mapping[str, Lock]) -> dict[str, dict[str, list[str]]]:
     return {package: versions for package, versions in sorted(by_package.items()) if len(versions) > 1}
 
 
-def _said(versions: Mapping[str, list[str]]) -> str:
+def _describe_versions(versions: Mapping[str, list[str]]) -> str:
     return ", ".join(f"{version} in {' and '.join(names)}" for version, names in versions.items())

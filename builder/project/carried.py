@@ -13,7 +13,7 @@ from builder.embedded import state
 from builder.errors import DrydockError
 from builder.files import states, write_atomically
 from builder.script.render import Carried
-from builder.script.templates import made
+from builder.script.templates import make_carried
 from builder.store.layout import home
 
 
@@ -23,7 +23,7 @@ def carried(*, remember: bool = False) -> Carried:
     record = memory and state.read_json(memory, {**dict.fromkeys(Carried._fields, str), "machinery": {str: [str]}})
     if record and record.pop("sha256", "") == _digest(record):
         return Carried(**{name: record[name] for name in Carried._fields})
-    new = made()
+    new = make_carried()
     if remember and memory:
         with suppress(OSError):  # it is made anew the next time
             write_atomically(memory, json.dumps({**new._asdict(), "sha256": _digest(new._asdict())}))

@@ -129,7 +129,7 @@ class Catalogue:
     def place_of(self, source: str) -> tuple[str, Path]:
         """Where a source comes from and what it is pinned to, in words, and the folder with its profiles."""
         declared = self.project.source(source)
-        said = str(declared) if declared.path is not None else f"{declared}, {self.project.pin(source).said}"
+        said = str(declared) if declared.path is not None else f"{declared}, {self.project.pin(source).revision}"
         return said, self.source_folder(source)
 
     def source_folder(self, source: str) -> Path:

@@ -162,12 +162,12 @@ class _Reader:
 
     def found(self) -> Iterator[tuple[str, str]]:
         """The folders to import from, each with a package or module of it; "" where that has no name of its own."""
-        told = [(root, package) for root, package in self._told() if self._is_there(root, package)]
+        told = [(root, package) for root, package in self._declared() if self._is_there(root, package)]
         yield from told
         if not told:
             yield from self._by_convention()
 
-    def _told(self) -> Iterator[tuple[str, str]]:
+    def _declared(self) -> Iterator[tuple[str, str]]:
         """What build backends are told."""
         setuptools = _table(self._data, "tool", "setuptools")
         find = _table(setuptools, "packages", "find")

@@ -106,7 +106,7 @@ def _of_hub(name: str, one: Data, step: Callable[[str], None]) -> tuple[str, lis
     repo, about = str(one.hub), data.page(str(one.hub), one.type)
     step(f"asking the hub for {repo}, revision {one.revision}")
     url = f"{data.endpoint()}/api/{one.type}s/{repo}/revision/{quote(one.revision, safe='')}?blobs=true"
-    answer = _asked(url, about, one.revision)
+    answer = _fetch_json(url, about, one.revision)
     commit, listed = answer.get("sha"), answer.get("siblings")
     if not isinstance(commit, str) or not re.fullmatch("[0-9a-f]{40}", commit) or not isinstance(listed, list):
         raise LockError("the answer is not that of a hub", hint="is HF_ENDPOINT a hub?")
@@ -121,7 +121,7 @@ def _of_hub(name: str, one: Data, step: Callable[[str], None]) -> tuple[str, lis
     return commit, sorted(files, key=lambda file: file.path)
 
 
-def _asked(url: str, about: str, revision: str) -> dict[str, Any]:
+def _fetch_json(url: str, about: str, revision: str) -> dict[str, Any]:
     secret = data.authorization()
     try:
         with open_url(url, limit=_LARGEST_LIST, seconds=60, secret=secret) as answer:

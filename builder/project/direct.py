@@ -53,8 +53,8 @@ def fetch(
     found = []
     for name, requirement in placed.placed(entry.profile).items():
         place = _place(requirement)
-        known = _known(previous, name, place) if name not in upgrade else None
-        if known is not None and place.path is None and (kept := _kept(known)) is not None:
+        known = _locked_before(previous, name, place) if name not in upgrade else None
+        if known is not None and place.path is None and (kept := _kept_wheel(known)) is not None:
             found.append(Fetched(name, _origin_of(known), kept, build_requires=built.requires(known.sha256)))
             continue
         folder = work / name
@@ -103,7 +103,9 @@ def provide(entry: Entry, consent: Consent, step: Callable[[str], None], *, lock
     Raises LockError where they are not those locked.
     """
     lock, profile = lock or entry.lock, entry.profile
-    missing = [one for one in lock.packages if one.origin is not None and _kept(one) is None and not _unpacked(one)]
+    missing = [
+        one for one in lock.packages if one.origin is not None and _kept_wheel(one) is None and not _unpacked(one)
+    ]
     if not missing:
         return
     near = [str(home() / "cache" / "mirror"), *filter(is_read_by_scripts, cache_places())]
@@ -320,7 +322,7 @@ def _digest(place: Place) -> str:
     return sha256(repr(place).encode())
 
 
-def _known(lock: Lock | None, name: str, place: Place) -> Artefact | None:
+def _locked_before(lock: Lock | None, name: str, place: Place) -> Artefact | None:
     """What a lock has of the same place."""
     for package in lock.packages if lock is not None else ():
         if package.name == name and package.origin is not None and package.origin.place == _digest(place):
@@ -334,8 +336,8 @@ def _origin_of(package: Artefact) -> Origin:
     return package.origin
 
 
-def _kept(package: Artefact) -> Path | None:
-    return built.kept(package.file, package.sha256)
+def _kept_wheel(package: Artefact) -> Path | None:
+    return built.kept_wheel(package.file, package.sha256)
 
 
 def _unpacked(package: Artefact) -> bool:

@@ -18,13 +18,10 @@ from builder.files import states, write_atomically
 from builder.resources import shipped
 from builder.store.layout import home
 
-try:  # as random of the standard library does: hashlib loads all of OpenSSL, which takes 2 ms
-    from _sha2 import sha256  # type: ignore[import-not-found]
+try:  # what hashlib has too, which loads all of OpenSSL for others: 2 ms
+    from _blake2 import blake2b
 except ImportError:
-    try:
-        from _sha256 import sha256  # type: ignore[import-not-found]  # before Python 3.12
-    except ImportError:
-        from hashlib import sha256
+    from hashlib import blake2b
 
 if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue, Entry
@@ -119,7 +116,7 @@ def _evaluate(entry: Entry, memory: Path) -> Evaluation:
         "store_name": plan.store_name,
         "script": str(script),
         "lock": str(lock),
-        "sha256": _digest(text),
+        "digest": _digest(text),
         "content": content,
         "inputs": inputs,
         "outline": outline,
@@ -149,7 +146,7 @@ def _recall(memory: Path, catalogue: Catalogue) -> Evaluation | None:
             return None
     except DrydockError:
         return None
-    if _digest_bytes(state.read_bytes(record["script"], state.LARGE, follow=True)) != record["sha256"]:
+    if _digest_bytes(state.read_bytes(record["script"], state.LARGE, follow=True)) != record["digest"]:
         return None
     if record["folders"] and not _are_same(record["folders"]):
         return None
@@ -166,7 +163,7 @@ def _are_same(folders: Sequence[Sequence[str]]) -> bool:
 _RECORD = {
     "store_name": str,
     "script": str,
-    "sha256": str,
+    "digest": str,
     "lock": str,
     "content": (str, None),
     "inputs": {str: (str, None)},
@@ -187,9 +184,9 @@ def _context(name: str) -> str:
 
 
 def _digest(text: str) -> str:
-    digest: str = sha256(text.encode()).hexdigest()
-    return digest
+    """Of 32 bytes, in hexadecimal; BLAKE2b, as it takes a fourth of the time of SHA-256 without OpenSSL."""
+    return blake2b(text.encode(), digest_size=32).hexdigest()
 
 
 def _digest_bytes(content: bytes | None) -> str | None:
-    return None if content is None else sha256(content).hexdigest()
+    return None if content is None else blake2b(content, digest_size=32).hexdigest()

@@ -55,7 +55,7 @@ def text(name: str, kind: Manager, profile: Profile) -> str:
         name,
         kind,
         folder=str(Path.cwd()),
-        environment=_kept(profile, os.environ),
+        environment=_service_environment(profile, os.environ),
         command=[sys.executable, "-P", "-m", "builder", "--quiet", "run", name, "--supervise"],
         grace=profile.supervise.grace,
         log=str(runs.folder(name) / "service.log"),
@@ -180,7 +180,7 @@ def _label(name: str, kind: Manager) -> str:
     return f"drydock.{stem(name)}" if kind == "launchd" else f"drydock-{stem(name)}"
 
 
-def _kept(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:
+def _service_environment(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables for a run, without secrets: a service starts with an empty environment."""
     options = profile.trainer.options
     read = [name for option in options for name in (option.source, option.when, option.unless) if name]

@@ -121,7 +121,7 @@ def _log_of(job: str) -> str:
 def status(name: str) -> dict[str, Any]:
     """Return the state of the job of `name` that was submitted last. Raises UsageError where there is none."""
     job, log = _last(name)
-    found = _known([job]).get(job)
+    found = _jobs_known([job]).get(job)
     if found is None:
         raise DrydockError(
             f"Slurm does not know job {job} of {name} any more",
@@ -130,7 +130,7 @@ def status(name: str) -> dict[str, Any]:
     return {"name": name, "job": job, "log": log, **found}
 
 
-def told(found: dict[str, Any]) -> Iterator[str]:
+def describe(found: dict[str, Any]) -> Iterator[str]:
     """A status in words."""
     where = f" on {found['nodes']}" if found["nodes"] else ""
     why = f": {found['reason']}" if found["reason"] else ""
@@ -180,7 +180,7 @@ def stop(name: str, say: Callable[[str], None]) -> None:
     say(f"{name} is stopped: job {job} is cancelled")
 
 
-def seen(found: Sequence[Head]) -> list[Head]:
+def with_job_states(found: Sequence[Head]) -> list[Head]:
     """Runs with what Slurm knows of those that are its jobs: their states, and of those that are over their ends.
 
     It is asked once for all of them. Where it does not answer, they are as they were.
@@ -189,14 +189,14 @@ def seen(found: Sequence[Head]) -> list[Head]:
     if not jobs or shutil.which("squeue") is None:
         return list(found)
     try:
-        known = _known(jobs, _GLANCE)
+        known = _jobs_known(jobs, _GLANCE)
     except ToolError as error:
         log_.add(f"jobs are not asked for: {error}")
         return list(found)
-    return [_seen(head, known.get(head.job)) if head.job else head for head in found]
+    return [_with_job_state(head, known.get(head.job)) if head.job else head for head in found]
 
 
-def _seen(head: Head, known: dict[str, Any] | None) -> Head:
+def _with_job_state(head: Head, known: dict[str, Any] | None) -> Head:
     if known is not None and not known["over"]:
         return head._replace(process={**(head.process or {}), "state": known["state"]})
     end: dict[str, Any] = {"time": None, "exit": None, "why": f"Slurm does not know job {head.job} any more"}
@@ -225,11 +225,11 @@ def _last(name: str) -> tuple[str, str]:
 
 
 def _is_over(job: str) -> bool:
-    found = _known([job]).get(job)
+    found = _jobs_known([job]).get(job)
     return found is None or bool(found["over"])
 
 
-def _known(jobs: Sequence[str], patience: float = _PATIENCE) -> dict[str, dict[str, Any]]:
+def _jobs_known(jobs: Sequence[str], patience: float = _PATIENCE) -> dict[str, dict[str, Any]]:
     """What Slurm knows of jobs, by their numbers: squeue, and of those that it has forgotten sacct."""
     found = _in_queue(jobs, patience)
     forgotten = [job for job in jobs if job not in found]

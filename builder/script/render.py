@@ -213,10 +213,10 @@ def _released(plan: Plan, patch: LockedPatch) -> dict[str, Any]:
 def _settings(env: Mapping[str, Setting]) -> list[dict[str, Any]]:
     """The variables as templates take them; those that follow another come after it."""
     ordered = sorted(env.items(), key=lambda one: one[1].follows is not None)
-    return [{"name": name, **dict(setting), **_said(name, setting)} for name, setting in ordered]
+    return [{"name": name, **dict(setting), **_setting_data(name, setting)} for name, setting in ordered]
 
 
-def _said(name: str, setting: Setting) -> dict[str, Any]:
+def _setting_data(name: str, setting: Setting) -> dict[str, Any]:
     """Whether a setting is found out, the word of sh that is its note, and the setting as data of Python."""
     value = setting.value if setting.value is not None else setting.default
     start, end = f"note: {name}=", f": {setting.note}"

@@ -16,22 +16,22 @@ from builder.script.render import Carried, render, render_batch_script, render_b
 
 def rendered(plan: Plan, carried: Carried | None = None, *, standalone: bool = False) -> dict[str, str]:
     """All generated files of a plan: file name to text; `carried` is what they carry, where it is known."""
-    return render(plan, templates(), carried or made(), standalone=standalone)
+    return render(plan, templates(), carried or make_carried(), standalone=standalone)
 
 
 def rendered_run_script(plan: Plan, carried: Carried | None = None) -> str:
     """The run script of a plan."""
-    return render_run_script(plan, templates(), carried or made())
+    return render_run_script(plan, templates(), carried or make_carried())
 
 
 def rendered_batch_script(plan: Plan, carried: Carried | None = None) -> str:
     """The batch script of a plan, for Slurm."""
-    return render_batch_script(plan, templates(), carried or made(), machinery.as_one_file(["resume"]))
+    return render_batch_script(plan, templates(), carried or make_carried(), machinery.as_one_file(["resume"]))
 
 
 def rendered_bundle_head(plan: Plan, bundle: object) -> str:
     """The script that a bundle begins with; `bundle` is what templates/bundle.sh.j2 says of what follows."""
-    return render_bundle_head(plan, templates(), made(), bundle)
+    return render_bundle_head(plan, templates(), make_carried(), bundle)
 
 
 @cache
@@ -41,7 +41,7 @@ def templates() -> Environment:
 
 
 @cache
-def made() -> Carried:
+def make_carried() -> Carried:
     """What every script carries, made from builder/embedded/."""
     patches = machinery.as_one_file(["errors", "hashes", "installed", "patches"])
     counts = range(len(machinery.PARTS) + 1)

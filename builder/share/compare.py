@@ -59,7 +59,7 @@ def _difference(given: str, made: str, given_rest: IO[bytes], made_rest: IO[byte
     pair = [_COUNTED.sub(r"\1", canonical(text)).splitlines() for text in (given, made)]
     for number, (one, other) in enumerate(itertools.zip_longest(*pair), 1):
         if one != other:
-            return f"line {number} of its script is {_shown(one)}, and should be {_shown(other)}"
+            return f"line {number} of its script is {_quoted(one)}, and should be {_quoted(other)}"
     at = given_rest.tell(), made_rest.tell()
     if all(one == other for one, other in itertools.zip_longest(_blocks(given_rest), _blocks(made_rest))):
         return None
@@ -68,7 +68,7 @@ def _difference(given: str, made: str, given_rest: IO[bytes], made_rest: IO[byte
     return f"{_member(given_rest, made_rest)} in it is another one"
 
 
-def _shown(line: str | None) -> str:
+def _quoted(line: str | None) -> str:
     return "missing" if line is None else ascii(line[:100])
 
 

@@ -37,7 +37,7 @@ def keep(wheel: Path, requires: Sequence[str], lock: Path) -> None:
         raise LockError(f"{folder} cannot be written: {error.strerror}", hint="DRYDOCK_HOME names another") from None
 
 
-def kept(file: str, digest: str) -> Path | None:
+def kept_wheel(file: str, digest: str) -> Path | None:
     """The wheel of that name that is kept here, by its sha256; no collection takes it for a day from now."""
     found = _folder(digest) / file
     with suppress(OSError):

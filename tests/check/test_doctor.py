@@ -817,7 +817,7 @@ def test_a_uv_that_misbehaves_leaves_its_answers_empty(
     monkeypatch.delenv("DRYDOCK_PYTHON", raising=False)
     monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
     begin = time.monotonic()
-    found = facts.told("3.11", mac=False, network=True, timeout=0.7)
+    found = facts.ask_programs("3.11", mac=False, network=True, timeout=0.7)
     assert time.monotonic() - begin < allowed(20)
     assert found.cache is None
     assert found.interpreter is None or found.interpreter.path is None
@@ -840,7 +840,7 @@ def test_xcode_select(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     timeout = 0.7 if tools is None else 20.0
-    assert facts.told(None, mac=True, network=False, timeout=timeout).tools == tools
+    assert facts.ask_programs(None, mac=True, network=False, timeout=timeout).tools == tools
 
 
 @pytest.mark.slow
@@ -849,15 +849,15 @@ def test_uv_itself_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("UV_CACHE_DIR", str(tmp_path / "cache"))
-    found = facts.told("3.11", mac=False, network=True)
+    found = facts.ask_programs("3.11", mac=False, network=True)
     assert found.cache == tmp_path / "cache"
     assert found.interpreter is not None
     assert found.interpreter.path is not None
     assert str(found.interpreter.version).startswith("3.11.")
-    named = facts.told("3.12", mac=False, network=False, timeout=20).interpreter
+    named = facts.ask_programs("3.12", mac=False, network=False, timeout=20).interpreter
     assert named is None or (named.version or "3.12").startswith("3.12")
     monkeypatch.setenv("DRYDOCK_PYTHON", str(found.interpreter.path))
-    named = facts.told("3.12", mac=False, network=False, timeout=20).interpreter
+    named = facts.ask_programs("3.12", mac=False, network=False, timeout=20).interpreter
     assert named is not None
     assert (named.version or "").startswith("3.11.")
     assert resources.machines_of(found.interpreter.head) == [os.uname().machine]

@@ -182,7 +182,7 @@ def run(file: str) -> Callable[[bytes, Path], None]:
         (folder / "runs/small/samples.jsonl").write_bytes(_SAMPLE)
         (folder / "runs/small" / file).write_bytes(data)
         try:
-            list(runs.told(runs.status("small")))
+            list(runs.describe(runs.status("small")))
         finally:
             runs.stop("small", lambda _: None)
 

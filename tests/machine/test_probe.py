@@ -326,13 +326,13 @@ def test_driver_and_cuda(capture: str, driver: str, cuda: str | None) -> None:
     ],
 )
 def test_gpus_of_other_makers(capture: str, command: tuple[str, ...], gpu: OtherGpu, tmp_path: Path) -> None:
-    assert others.found({command: captured(capture)}, tmp_path) == (gpu,)
+    assert others.other_gpus({command: captured(capture)}, tmp_path) == (gpu,)
 
 
 def test_amds_gpus_are_known_to_the_kernel_too(tmp_path: Path) -> None:
     put(tmp_path, "sys/class/kfd/kfd/topology/nodes/0/properties", "cpu_cores_count 96\ngfx_target_version 0\n")
     put(tmp_path, "sys/class/kfd/kfd/topology/nodes/1/properties", "simd_count 1216\ngfx_target_version 90402\n")
-    assert others.found({}, tmp_path) == (OtherGpu("rocm", "AMD gfx942", "gfx942"),)
+    assert others.other_gpus({}, tmp_path) == (OtherGpu("rocm", "AMD gfx942", "gfx942"),)
 
 
 @pytest.mark.parametrize(("capture", "used"), [("h100", 0), ("h100-580", 0), ("b200-610", None), ("jetson-orin", None)])

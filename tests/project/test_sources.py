@@ -963,6 +963,7 @@ def test_nothing_of_a_source_runs_before_somebody_agreed(sandbox: Sandbox, team:
         assert "  trainer  python -c import anchor; print('trained with', anchor.version)" in refused.stderr
         assert refused.stdout == ""
     assert sandbox.environments() == []
+    assert not list((sandbox.store.parent / "gcroots").rglob("*-small*"))  # what is not built needs no root
     assert not (sandbox.work / "there").exists()
     assert not list((sandbox.store.parent / "runs").rglob("state.json"))
     assert not (sandbox.home / ".config").exists()

@@ -363,7 +363,7 @@ def test_what_differs_is_kept_so_that_git_applies_it(repository: Path, tmp_path:
     assert (one["branch"], one["commit"]) == ("main", git("rev-parse", "HEAD").strip())
     assert {row["path"] for row in one["untracked"]} == {"name with\nline", ".gitignore", ".env"}
     assert "sha256" not in next(row for row in one["untracked"] if row["path"] == ".env")
-    patch = folder.kept(one["difference"]["object"])
+    patch = folder.read_object(one["difference"]["object"])
     assert patch is not None
     assert b"PASSWORD" not in patch
     git("clone", "--quiet", str(repository), str(tmp_path / "clone"))
@@ -381,7 +381,7 @@ def test_a_change_of_what_may_be_a_secret_is_not_kept_where_nothing_else_differs
     (repository / ".env").write_text("PASSWORD=hush")
     one = found()
     assert one["changed"][0]["path"] == ".env"
-    assert folder.kept(one["difference"]["object"]) == b""
+    assert folder.read_object(one["difference"]["object"]) == b""
     assert not one["difference"]["complete"]
 
 
@@ -398,7 +398,7 @@ def test_no_secret_of_the_code_is_kept_whatever_file_or_form_it_has(repository: 
     (repository / "tokenizer.json").write_text("{}\n")
     one = found()
     difference = one["difference"]
-    kept = folder.kept(difference["object"]) or b""
+    kept = folder.read_object(difference["object"]) or b""
     assert not re.search(b"hush|hf_AbC|abcdefgh12345678", kept)
     assert b'+API_KEY = "***"\n+pad_token = "<|endoftext|>"\n' in kept
     assert b"tokenizer.json" in kept, "it is called so, and no secret"
@@ -425,7 +425,7 @@ def test_what_git_encrypts_is_not_kept_as_it_is(repository: Path) -> None:
         "b.yaml": "git keeps i",
         ".gitattributes": "",
     }
-    assert b"hush" not in (folder.kept(one["difference"]["object"]) or b"")
+    assert b"hush" not in (folder.read_object(one["difference"]["object"]) or b"")
 
 
 def test_a_repository_inside_is_named_and_that_of_a_rerun_is_not_there(repository: Path) -> None:
@@ -452,7 +452,7 @@ def test_a_change_that_git_is_not_to_look_at_is_a_change(repository: Path) -> No
     before = (repository / ".git/index").read_bytes()
     one = found()
     assert [row["path"] for row in one["changed"]] == ["local.toml", "train.py"]
-    kept = folder.kept(one["difference"]["object"]) or b""
+    kept = folder.read_object(one["difference"]["object"]) or b""
     assert b"+lr = 3" in kept
     assert b"+steps = 3" in kept
     assert (repository / ".git/index").read_bytes() == before
@@ -464,7 +464,7 @@ def test_a_file_of_a_time_to_come_belongs_to_the_code(repository: Path) -> None:
     os.utime(new, (time.time() + 3600,) * 2)  # the clock was set back since
     one = code.code_of(repository, time.time() + 0.001, {})
     assert one["differs"]
-    assert b"+x = 1" in (folder.kept(one["difference"]["object"]) or b"")
+    assert b"+x = 1" in (folder.read_object(one["difference"]["object"]) or b"")
 
 
 def test_what_is_too_large_costs_no_other_change(repository: Path, tmp_path: Path) -> None:
@@ -508,7 +508,7 @@ def test_a_change_within_the_second_of_the_commit_is_kept(repository: Path) -> N
     path.write_text("lr = 2\n")
     for one in (path, repository / ".git/index"):
         os.utime(one, then)
-    patch = folder.kept(found()["difference"]["object"])
+    patch = folder.read_object(found()["difference"]["object"])
     assert patch is not None
     assert b"+lr = 2" in patch
 
@@ -732,7 +732,7 @@ def test_no_path_is_made_of_what_is_no_id(home: Path) -> None:
     for word in ("../../x", "20261126-131528-3f2a9c1e/../x", ""):
         with pytest.raises(UsageError):
             folder.path_of(word)
-    assert folder.kept("../" * 10 + "etc/passwd") is None
+    assert folder.read_object("../" * 10 + "etc/passwd") is None
     assert not home.exists()
 
 
@@ -764,7 +764,7 @@ def test_a_text_stays_as_long_as_a_record_names_it(home: Path) -> None:
     for path in (folder.place() / "objects").iterdir():
         os.utime(path, (1, 1))
     folder.delete([folder.find(first["id"])])
-    assert [folder.kept(name) for name in names] == [None, b"both"]
+    assert [folder.read_object(name) for name in names] == [None, b"both"]
 
 
 def test_a_run_whose_process_is_gone_has_ended(home: Path) -> None:

@@ -933,7 +933,7 @@ def test_one_signal_is_passed_on_and_the_kill_never_comes_later_than_the_grace(
             assert kills == (now >= before.kill_at)
             continue
         first = now if first is None else first
-        held, told = stop.asked(held, number, now, 30)
+        held, told = stop.on_signal(held, number, now, 30)
         passed += [] if told is None else [told]
         assert held.kill_at <= max(now, first + 30) + 1
     asked = [number for _, number in events if number is not None]
@@ -942,10 +942,10 @@ def test_one_signal_is_passed_on_and_the_kill_never_comes_later_than_the_grace(
 
 
 def test_who_asks_twice_at_the_keyboard_does_not_wait() -> None:
-    held, _ = stop.asked(stop.Stop(), signal.SIGINT, 10, 30)
+    held, _ = stop.on_signal(stop.Stop(), signal.SIGINT, 10, 30)
     assert stop.overdue(held, 39) == (held, False)
-    assert stop.asked(held, signal.SIGTERM, 11, 30) == (held, None)
-    held, told = stop.asked(held, signal.SIGINT, 12, 30)
+    assert stop.on_signal(held, signal.SIGTERM, 11, 30) == (held, None)
+    held, told = stop.on_signal(held, signal.SIGINT, 12, 30)
     assert (stop.overdue(held, 12)[1], told) == (True, None)
 
 
@@ -954,12 +954,12 @@ def test_too_much_memory_ends_a_run_once_and_only_one_that_nobody_stops() -> Non
     assert (held, told) == (stop.Stop(None, "12 GB", 40), signal.SIGTERM)
     assert stop.exceeded(held, "13 GB", 20, 30) == (held, None)
     assert stop.exceeded(stop.Stop(), None, 20, 30) == (stop.Stop(), None)
-    asked, _ = stop.asked(stop.Stop(), signal.SIGTERM, 10, 30)
+    asked, _ = stop.on_signal(stop.Stop(), signal.SIGTERM, 10, 30)
     assert stop.exceeded(asked, "12 GB", 20, 30) == (asked, None)
     assert [held.verdict(0), held.verdict(143), asked.verdict(143)] == [(1, "12 GB"), (143, "12 GB"), (143, "stopped")]
 
 
 def test_a_signal_that_came_before_the_trainer_is_passed_on_when_it_is_there() -> None:
-    held, _ = stop.asked(stop.Stop(), signal.SIGTERM, 10, 30)
+    held, _ = stop.on_signal(stop.Stop(), signal.SIGTERM, 10, 30)
     assert stop.begun(held, 20, 30) == (stop.Stop(signal.SIGTERM, None, 50), signal.SIGTERM)
     assert stop.begun(stop.Stop(), 20, 30) == (stop.Stop(), None)

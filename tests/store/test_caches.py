@@ -20,6 +20,7 @@ def test_caches_are_measured_and_removed_and_an_environment_goes_on(
     built.drydock("push", "small", str(built.store.parent / "cache/mirror")).succeeded()
     assert sizes(built).keys() >= {"evaluations", "mirror", "wheels"}
     monkeypatch.setenv("DRYDOCK_HOME", str(built.store.parent))
+    monkeypatch.setattr("builder.store.roots.running", list)  # what a test before ran may still look for changes
     monkeypatch.setattr(caches, "_YOUNG", 1e9)
     assert caches.clean()[0][0].files == 0, "what is young may be about to be used"
     monkeypatch.setattr(caches, "_YOUNG", -1.0)

@@ -199,10 +199,10 @@ def _main() -> None:
     assert plumbum.local.cwd == "/"
     for name in ("plumbum.machines.local", "plumbum.machines", "plumbum"):
         del sys.modules[name]
-    from builder.script.templates import made, templates
+    from builder.script.templates import make_carried, templates
 
     # Or each call that renders, in a new home, would make and compile them again.
-    made()
+    make_carried()
     for name in templates().list_templates():
         templates().get_template(name)
     gc.collect()
@@ -214,12 +214,12 @@ def _main() -> None:
 
 
 def _end_as_python_does() -> NoReturn:
-    """Run the program and end, but for taking its modules apart: in a fork that costs more than starting anew."""
-    from builder.cli import main
+    """Run the program and end, whatever it has left: to take its modules apart costs more than starting anew."""
+    from builder.cli import run_program
 
     code = 1
     try:
-        main()
+        run_program()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:

@@ -13,7 +13,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from builder.author.importing.conda_names import on_pypi
 from builder.errors import ProfileError, Where
-from builder.project.requirements.model import Imported, pick_python, shown
+from builder.project.requirements.model import Imported, pick_python, safe_excerpt
 from builder.project.requirements.pip import Read, read_lines
 
 _WITH_WHEELS = ("pytorch-cuda", "cudatoolkit", "cudnn", "nccl", "pytorch-mutex", "cuda-version", "cuda-toolkit", "cuda")
@@ -59,14 +59,16 @@ def _composed(path: str, text: str) -> yaml.Node | None:
         root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise ProfileError(f"not YAML: {shown(str(error.problem or error.context))}", where=Where(path, line)) from None
+        raise ProfileError(
+            f"not YAML: {safe_excerpt(str(error.problem or error.context))}", where=Where(path, line)
+        ) from None
     except (yaml.YAMLError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else "characters that it cannot have"
         raise ProfileError(f"not YAML: {reason}", where=Where(path)) from None
     for node in _nodes(root):
         if not str(node.tag).startswith("tag:yaml.org,2002:") or "python/" in node.tag:
             raise ProfileError(
-                f"a tag of YAML ({shown(node.tag)}) has no place in an environment",
+                f"a tag of YAML ({safe_excerpt(node.tag)}) has no place in an environment",
                 hint="remove it",
                 where=Where(path, node.start_mark.line + 1),
             )
@@ -109,7 +111,7 @@ def _dependency(item: yaml.Node, path: str, imported: Imported) -> Iterator[tupl
     text = item.value.strip() if isinstance(item, yaml.ScalarNode) else ""
     found = _SPEC.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None:
-        raise ProfileError(f"not a package of conda: {shown(text)}", where=where)
+        raise ProfileError(f"not a package of conda: {safe_excerpt(text)}", where=where)
     package(found[2], (found[3] or "").strip(), found[1], imported, where)
 
 
@@ -123,7 +125,9 @@ def package(name: str, version: str, channel: str | None, imported: Imported, wh
     elif name in _WITH_WHEELS:
         imported.leave(text, "torch's wheels bring CUDA with them", where, expected=True)
     elif channel is not None and channel.rpartition(".org/")[2].partition("/linux")[0] not in _CHANNELS:
-        imported.leave(text, f"of the channel {shown(channel)}: PyPI may have something else by that name", where)
+        imported.leave(
+            text, f"of the channel {safe_excerpt(channel)}: PyPI may have something else by that name", where
+        )
     elif pypi is None:
         imported.leave(text, _NO_PACKAGE, where)
     elif pypi not in _INSTALLERS:

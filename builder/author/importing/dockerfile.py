@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from builder.author.importing.shell import read_script
 from builder.errors import Where
-from builder.project.requirements.model import Imported, shown
+from builder.project.requirements.model import Imported, safe_excerpt
 from builder.project.requirements.pip import Read
 
 _INSTRUCTION = re.compile(r"\s*([A-Za-z]+)\s+(.*)", re.DOTALL)
@@ -30,7 +30,7 @@ def read_dockerfile(path: str, text: str, read: Read) -> Imported:
     image = bases[-1] if bases else None
     if image is not None:
         why = "the image has packages of its own, which a profile requires by name"
-        imported.leave(f"FROM {shown(image[1])}", why, Where(path, image[0]))
+        imported.leave(f"FROM {safe_excerpt(image[1])}", why, Where(path, image[0]))
     # The words of the trainer are those of the shell script, whose messages name it.
     imported.left_out = [
         replace(one, why=one.why.replace("when the script runs", "when it runs")) for one in imported.left_out

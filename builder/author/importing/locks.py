@@ -15,7 +15,7 @@ from builder.errors import ProfileError, Where
 from builder.profile import markers
 from builder.profile.target import Target
 from builder.project.requirements import indexes
-from builder.project.requirements.model import Imported, pick_python, rows, shown, table
+from builder.project.requirements.model import Imported, pick_python, rows, safe_excerpt, table
 from builder.project.requirements.poetry import version_range
 from builder.project.requirements.tomlfile import Places, parsed
 
@@ -39,7 +39,7 @@ def read_pylock(
     try:
         lock = Pylock.from_dict(data)
     except (PylockValidationError, PylockUnsupportedVersionError) as error:
-        raise ProfileError(f"not a pylock.toml (PEP 751): {shown(str(error))}", where=Where(path)) from None
+        raise ProfileError(f"not a pylock.toml (PEP 751): {safe_excerpt(str(error))}", where=Where(path)) from None
     imported = Imported()
     spec = str(lock.requires_python) if lock.requires_python is not None else None
     at = Places(path, text, tables_only=True).where
@@ -128,7 +128,9 @@ class _UvLock:
                 if name not in there:
                     known = ", ".join(sorted(there)) or "none"
                     raise ProfileError(
-                        f'there is no {kind} "{name}" in it', hint=f"there: {shown(known)}", where=Where(self._path)
+                        f'there is no {kind} "{name}" in it',
+                        hint=f"there: {safe_excerpt(known)}",
+                        where=Where(self._path),
                     )
                 self._all(rows(there[name]))
             if others := [name for name in there if name not in map(canonicalize_name, wanted)]:

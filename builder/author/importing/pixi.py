@@ -8,7 +8,7 @@ from typing import Any
 from builder.author.importing.conda import package
 from builder.errors import ProfileError, Where
 from builder.profile.target import Target
-from builder.project.requirements.model import Imported, placed_at, shown, table
+from builder.project.requirements.model import Imported, placed_at, safe_excerpt, table
 from builder.project.requirements.tomlfile import Places, parsed
 
 _PLATFORMS = {
@@ -75,4 +75,4 @@ def _pypi(name: str, value: Any, where: Where, imported: Imported) -> None:
     version = str(wanted.get("version", "*"))
     imported.require(f"{named}{'' if version == '*' else version}", where)
     if "index" in wanted:
-        imported.leave(f"the index of {name}", f"name it in [indexes]: {shown(str(wanted['index']))}", where)
+        imported.leave(f"the index of {name}", f"name it in [indexes]: {safe_excerpt(str(wanted['index']))}", where)

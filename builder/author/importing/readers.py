@@ -11,7 +11,7 @@ from builder.author.importing.target import Chosen
 from builder.errors import ProfileError, UsageError, Where
 from builder.files import display
 from builder.project.requirements.files import paths_of
-from builder.project.requirements.model import Imported, decoded, shown
+from builder.project.requirements.model import Imported, decoded, safe_excerpt
 from builder.project.requirements.pyproject import Wanted
 
 _LARGEST = 16 << 20
@@ -187,12 +187,12 @@ class Folder:
         file = self._root / path
         if not file.resolve().is_relative_to(self._root.resolve()):
             raise ProfileError(
-                f"{shown(path)} leads out of the folder", hint="copy that file into the folder", where=mentioned
+                f"{safe_excerpt(path)} leads out of the folder", hint="copy that file into the folder", where=mentioned
             )
         try:
             return text_of(file, by_hand=True)
         except ProfileError as error:
-            raise ProfileError(f"{shown(path)}: {error.message}", hint=error.hint, where=mentioned) from None
+            raise ProfileError(f"{safe_excerpt(path)}: {error.message}", hint=error.hint, where=mentioned) from None
 
 
 def text_of(path: Path, *, by_hand: bool) -> str:

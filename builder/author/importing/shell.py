@@ -16,7 +16,7 @@ from builder.author.importing.shell_words import NAME, Command, Word, commands
 from builder.author.importing.variables import holds_secret
 from builder.errors import ProfileError, Where
 from builder.names import NAME_PATTERN
-from builder.project.requirements.model import Imported, shown
+from builder.project.requirements.model import Imported, safe_excerpt
 from builder.project.requirements.pip import Read, read_lines
 
 _PYTHON = re.compile(r"(?:.*/)?python(?:3(?:\.\d+)?)?")
@@ -171,7 +171,7 @@ class _Reader:
             if texts[:1] == ["-c"] or not self._started(program, rest, start, command):
                 self._other(program, command.line)
         elif (script := _script(name, texts)) is not None:
-            self._imported.leave(shown(script), "another script: import that one too", self._where(command.line))
+            self._imported.leave(safe_excerpt(script), "another script: import that one too", self._where(command.line))
         elif name not in _IGNORED and name not in self._functions:
             self._other(short or words[0].text, command.line)
 
@@ -297,7 +297,7 @@ class _Reader:
         for program, lines in self._others.items():
             numbers = list(dict.fromkeys(lines))
             text = ", ".join(map(str, numbers[:5])) + (" and more" if numbers[5:] else "")
-            programs.append(f"{shown(program)[:40]} ({'line' if len(numbers) == 1 else 'lines'} {text})")
+            programs.append(f"{safe_excerpt(program)[:40]} ({'line' if len(numbers) == 1 else 'lines'} {text})")
         why = "only variables, pip install and what is started are carried over"
         more = f" and {len(programs) - 8} more" if programs[8:] else ""
         first = min(line for lines in self._others.values() for line in lines)

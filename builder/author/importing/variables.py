@@ -31,7 +31,7 @@ def settle(imported: Imported, target: Target, source: Where) -> None:
     together = findings(told, platform=target.platform, accelerator=target.accelerator)
     while refused := next((one for one in together if one.refused), None):
         del imported.env[refused.name], told[refused.name]
-        imported.leave(refused.name, _said(refused), imported.env_at.get(refused.name, source))
+        imported.leave(refused.name, _finding_text(refused), imported.env_at.get(refused.name, source))
         together = findings(told, platform=target.platform, accelerator=target.accelerator)
     for option in list(imported.options):
         try:
@@ -63,10 +63,10 @@ def _refused(name: str, value: Any, target: Target) -> str | None:
     if text is None:
         return None
     advice = advise(name, text, platform=target.platform, accelerator=target.accelerator)
-    return next((_said(one) for one in advice if one.refused or one.code in _NO_EFFECT), None)
+    return next((_finding_text(one) for one in advice if one.refused or one.code in _NO_EFFECT), None)
 
 
-def _said(finding: Any) -> str:
+def _finding_text(finding: Any) -> str:
     return finding.message if finding.hint is None else f"{finding.message}; {finding.hint}"
 
 

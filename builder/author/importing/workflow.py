@@ -29,7 +29,7 @@ from builder.project.catalogue import Catalogue
 from builder.project.discovery import PROFILES_VARIABLE, profile_folders
 from builder.project.lock import relock
 from builder.project.requirements.indexes import for_target
-from builder.project.requirements.model import Imported, LeftOut, shown
+from builder.project.requirements.model import Imported, LeftOut, safe_excerpt
 from builder.report import PlainReporter, Reporter
 
 
@@ -68,7 +68,7 @@ def import_profile(source: Path, options: Options, machine: Machine, report: Rep
             option["default"] = setting["default"]
 
     def text_for(one: Chosen) -> str:
-        about = f"made by drydock import {shown(source.name)}"
+        about = f"made by drydock import {safe_excerpt(source.name)}"
         return profile_text(name, about, imported, one.table, project=own_project.path)
 
     check(name, text_for(chosen), path)
@@ -150,7 +150,7 @@ def named(options: Options, proposed: str) -> tuple[str, Path]:
     name = options.name or (options.output.stem if options.output else slug(proposed))
     if not re.match(NAME_PATTERN, name) or not name.isprintable():
         raise UsageError(
-            f"{shown(name)} is not a name for a profile",
+            f"{safe_excerpt(name)} is not a name for a profile",
             hint="lower-case letters, digits and -, for instance --name desk",
         )
     path = options.output or profile_folders()[0] / f"{name}.toml"

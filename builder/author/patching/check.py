@@ -164,14 +164,14 @@ class _Question:
         try:
             broken = self._broken()
         except ToolError as error:
-            found.notes.append(_told(error))
+            found.notes.append(_error_text(error))
             return found
         found.notes += broken
         found.verdict = "broken" if broken else "unknown"
         try:
             self._look_ahead(found)
         except (ToolError, LockError) as error:
-            found.notes.append(f"newer releases are not known: {_told(error)}")
+            found.notes.append(f"newer releases are not known: {_error_text(error)}")
         return found
 
     def _broken(self) -> list[str]:
@@ -311,5 +311,5 @@ def has_lines(patch: FilePatch, content: bytes) -> bool:
     return True
 
 
-def _told(error: ToolError | LockError) -> str:
+def _error_text(error: ToolError | LockError) -> str:
     return error.message.splitlines()[0] + (f" ({error.hint})" if error.hint else "")

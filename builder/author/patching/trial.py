@@ -76,7 +76,7 @@ class Trial:
         except ToolError as error:
             return Answer(False, error.message)
         said = (done.stdout if done.code == 0 else done.stderr or done.stdout).strip().splitlines()
-        return Answer(done.code == 0, _shown(said[-1]) if said else f"exit status {done.code}, and no output")
+        return Answer(done.code == 0, _output_line(said[-1]) if said else f"exit status {done.code}, and no output")
 
     def _forget_bytecode(self, package: str) -> None:
         """Delete the bytecode of a package: of the release before, its sources may have the same time and size."""
@@ -92,7 +92,7 @@ class Trial:
             raise PatchError(str(error)) from None
 
 
-def _shown(text: str) -> str:
+def _output_line(text: str) -> str:
     """Return a line of a program's output, which must not steer a terminal."""
     return printable(text)[:500]
 

@@ -188,7 +188,7 @@ class _Search:
             before, again = self._memory.answers[_key(chosen)], self._run(chosen)
             if before.outcome == wanted != again.outcome:
                 self._memory.forget()
-                raise self._flaky(f"{plural(len(chosen), 'change')} of {self._said(chosen)}", before, again)
+                raise self._flaky(f"{plural(len(chosen), 'change')} of {self._name_some(chosen)}", before, again)
         self._memory.forget()
         culprits = frozenset[str]().union(*found.culprits)
         return Bisected(
@@ -212,7 +212,7 @@ class _Search:
             answer = Answer("skip", f"it cannot be built: {error.message}")
         self._remember(chosen, answer)
         number = len(self._memory.answers) - 2
-        self._report.step(f"try {number}: {answer.outcome} with {self._said(chosen)}: {answer.words}")
+        self._report.step(f"try {number}: {answer.outcome} with {self._name_some(chosen)}: {answer.words}")
         return answer
 
     def _run(self, chosen: frozenset[str]) -> Answer:
@@ -241,7 +241,7 @@ class _Search:
         self._memory.answers[_key(chosen)] = answer
         self._memory.save()
 
-    def _said(self, chosen: frozenset[str]) -> str:
+    def _name_some(self, chosen: frozenset[str]) -> str:
         some = sorted(chosen)[:4]
         return ", ".join(some) + (f" and {len(chosen) - 4} more" if len(chosen) > len(some) else "") or "none"
 

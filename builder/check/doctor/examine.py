@@ -68,13 +68,13 @@ def examine(
         *(_built(name, catalogue, profile, built, report, full=full) if here else ()),
         *files.settings(profile, machine if here else None),
         _accelerate(catalogue, profile),
-        resources.clock(profile, facts.made(name, entry.lock_path, fresh), datetime.now(UTC)),
+        resources.clock(profile, facts.times_made(name, entry.lock_path, fresh), datetime.now(UTC)),
     ]
-    told = programs.told()
+    answers = programs.answers()
     if here:
-        found += _machine(entry, profile, machine, told, built)
+        found += _machine(entry, profile, machine, answers, built)
     found += after
-    found += _indexes(entry, profile, told, report, ask_network=ask_network)
+    found += _indexes(entry, profile, answers, report, ask_network=ask_network)
     return Examination(name, [one for one in found if one is not None])
 
 
@@ -82,19 +82,19 @@ class _Programs:
     """Programs that answer questions while other checks go on."""
 
     def __init__(self, python: str | None, env: Path | None, *, mac: bool, network: bool, timeout: float) -> None:
-        self._told = facts.Told()
+        self._answers = facts.Answers()
         self._timeout = timeout
 
         def ask() -> None:
-            self._told = facts.told(python, env=env, mac=mac, network=network, timeout=timeout)
+            self._answers = facts.ask_programs(python, env=env, mac=mac, network=network, timeout=timeout)
 
         self._thread = threading.Thread(target=ask, daemon=True)
         self._thread.start()
 
-    def told(self) -> facts.Told:
+    def answers(self) -> facts.Answers:
         """Wait for the answers."""
         self._thread.join(self._timeout + 1)
-        return self._told
+        return self._answers
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _known(entry: Entry, catalogue: Catalogue) -> _Known:
 
 
 def _machine(
-    entry: Entry, profile: Outline, machine: Machine, told: facts.Told, built: files.Built | None
+    entry: Entry, profile: Outline, machine: Machine, answers: facts.Answers, built: files.Built | None
 ) -> Iterator[Diagnosis | None]:
     lock = profile.lock
     packages = lock.packages if lock is not None else []
@@ -133,9 +133,9 @@ def _machine(
     yield hardware.cuda(profile.target, wheels.cuda_need(packages), machine)
     yield hardware.kernels(profile.target, _kernels(profile, packages, env), machine)
     yield hardware.gpu_memory(profile.target, machine)
-    yield hardware.hidden(profile.target, told.visible_gpus)
+    yield hardware.hidden(profile.target, answers.visible_gpus)
     yield hardware.unused(profile.target, machine)
-    yield hardware.compiler(packages, told.tools, machine)
+    yield hardware.compiler(packages, answers.tools, machine)
     yield hardware.wired(machine)
     yield hardware.memory(profile, packages, machine)
     home, problem = facts.home()
@@ -144,14 +144,14 @@ def _machine(
     # What is built there has come through.
     clash = facts.case_clash(entry) if folds and lock is not None and env is None else None
     yield from resources.place(home, facts.lacks(home), folds=folds, clash=clash)
-    yield resources.cache(told.cache, writable=facts.is_writable(told.cache))
+    yield resources.cache(answers.cache, writable=facts.is_writable(answers.cache))
     if lock is not None and home is not None:
-        store, cache = facts.place(home), facts.place(told.cache)
+        store, cache = facts.place(home), facts.place(answers.cache)
         yield from resources.disk(lock.size, store, cache, built=env is not None, linked=facts.links())
     if profile.standalone and lock is not None and lock.python is not None:
-        yield resources.standalone(lock.python, facts.standalone(lock.python), told.interpreter)
+        yield resources.standalone(lock.python, facts.standalone(lock.python), answers.interpreter)
     elif not profile.standalone:
-        yield resources.python(profile.python, profile.target, told.interpreter)
+        yield resources.python(profile.python, profile.target, answers.interpreter)
 
 
 def _kernels(profile: Outline, packages: Sequence[Package], env: Path | None) -> Kernels | None:
@@ -244,7 +244,7 @@ def _text(path: Path) -> str:
 
 
 def _indexes(
-    entry: Entry, profile: Outline, told: facts.Told, report: Reporter, *, ask_network: bool
+    entry: Entry, profile: Outline, answers: facts.Answers, report: Reporter, *, ask_network: bool
 ) -> Iterator[Diagnosis]:
     if not ask_network:
         yield Diagnosis("indexes", "skipped", "not asked; --network does")
@@ -253,16 +253,16 @@ def _indexes(
     if profile.lock is None:
         yield Diagnosis("indexes", "skipped", "without a lock there is nothing to ask for")
         return
-    indexes = facts.indexes(entry, told.default_index)
+    indexes = facts.indexes(entry, answers.default_index)
     asked = [one for one in indexes if not one.local and network.is_remote(one.url)]
     if facts.is_offline():
         yield Diagnosis("indexes", "skipped", "not asked: --offline, or UV_OFFLINE")
         return
     with report.busy("asking the indexes"):
-        answers = dict(zip(asked, network.ask(asked), strict=True))
+        replies = dict(zip(asked, network.ask(asked), strict=True))
         verdicts = dict(zip(asked, network.ask_uv(asked, entry.profile), strict=True))
     for one in indexes:
-        yield network.index(one, answers.get(one), verdicts.get(one))
+        yield network.index(one, replies.get(one), verdicts.get(one))
     if asked:
         peers = any(package.name == "hivemind" for package in profile.lock.packages)
-        yield network.clock(list(answers.values()), peers=peers)
+        yield network.clock(list(replies.values()), peers=peers)

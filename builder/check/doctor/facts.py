@@ -37,7 +37,7 @@ TIMEOUT = 10.0
 
 
 @dataclass(frozen=True)
-class Told:
+class Answers:
     """Answers of programs and of the environment; None where there was no answer.
 
     `cache` is uv's, `default_index` is the one that it has where nobody names another, `tools` are those of Xcode,
@@ -52,7 +52,9 @@ class Told:
     visible_gpus: str | None = None
 
 
-def told(python: str | None, *, env: Path | None = None, mac: bool, network: bool, timeout: float = TIMEOUT) -> Told:
+def ask_programs(
+    python: str | None, *, env: Path | None = None, mac: bool, network: bool, timeout: float = TIMEOUT
+) -> Answers:
     """Ask all programs at once; `python` is the version that a build needs, None where `env` is built.
 
     Looking for a Python may start every one that there is, and takes the longest.
@@ -71,22 +73,22 @@ def told(python: str | None, *, env: Path | None = None, mac: bool, network: boo
     ended = process.run_all(list(commands.values()), timeout=timeout, env=env_of_programs)
     done = dict(zip(commands, ended, strict=True))
 
-    def said(question: str) -> str | None:
+    def output_of(question: str) -> str | None:
         one = done.get(question)
         return one.stdout.strip() if one is not None and one.code == 0 else None
 
-    cache, tools = said("cache"), done.get("tools")
+    cache, tools = output_of("cache"), done.get("tools")
     if env is not None:
-        found: Interpreter | None = _answered(interpreter_of(env), said("itself"))
+        found: Interpreter | None = _answered(interpreter_of(env), output_of("itself"))
     else:
-        found = _interpreter(done.get("python"), said("version") if "version" in done else named or python, named)
+        found = _interpreter(done.get("python"), output_of("version") if "version" in done else named or python, named)
         if found is not None and found.path is not None:
             (answer,) = process.run_all([interpreter.question(str(found.path))], timeout=timeout, env=env_of_programs)
             found = _answered(found, answer.stdout if answer is not None else None)
-    return Told(
+    return Answers(
         interpreter=found,
         cache=Path(cache) if cache and Path(cache).is_absolute() else None,
-        default_index=default or uv.parse_default_index(said("default index") or ""),
+        default_index=default or uv.parse_default_index(output_of("default index") or ""),
         tools=None if tools is None else tools.stdout.strip() if tools.code == 0 else "",
         visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
     )
@@ -117,10 +119,10 @@ def standalone(locked: Package) -> Path | None:
 def interpreter_of(env: Path) -> Interpreter:
     """The Python that an environment was built on; its version is in what uv wrote."""
     try:
-        said = (env / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
+        output_of = (env / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        said = ""
-    version = re.search(r"^version_info *= *([0-9.]+)$", said, re.MULTILINE)
+        output_of = ""
+    version = re.search(r"^version_info *= *([0-9.]+)$", output_of, re.MULTILINE)
     path = (env / "bin" / "python").resolve()
     built = version[1] if version else None
     return Interpreter(path, "which the environment was built on", built, _head(path), built=built)
@@ -240,7 +242,7 @@ def _patched(env: Path, lock: Locked) -> Iterator[tuple[str, str | None]]:
             yield file.path, None
 
 
-def made(name: str, lock_path: Path, store_name: str | None) -> dict[str, datetime]:
+def times_made(name: str, lock_path: Path, store_name: str | None) -> dict[str, datetime]:
     """Return the times of the lock, the environment and the current generation, which must be in the past."""
     times = {"the lock was written": lock_path}
     folder, _ = home()

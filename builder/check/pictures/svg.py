@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from builder.check.pictures.plot import TICKS, Plot, Points, Ratio, number, scale
 from builder.lock.tree import Branch
-from builder.report import said
+from builder.report import sanitized
 
 _WIDTH = 472  # with the edges 504: on the 360 of a phone, 14 px are 10
 _LINE, _STEP, _LETTER = 22, 22, 8.45  # of a tree: a line's height, a level's indent, a letter of 14 px
@@ -38,7 +38,7 @@ def document(title: str, description: str, parts: Sequence[Part]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: said(value) if type(value) is str else value,  # not what is SVG already
+        finalize=lambda value: sanitized(value) if type(value) is str else value,  # not what is SVG already
     )
     width = max(_WIDTH, _columns(title) * _TITLE_LETTER, *(part.width for part in parts))
     top, placed = 52.0, []
@@ -78,7 +78,7 @@ def _rows(branch: Branch, depth: int) -> Iterator[tuple[int, Branch]]:
 
 def _columns(text: str) -> int:
     """How many letters wide a text is: those of East Asia are two (Unicode TR 11)."""
-    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in said(text))
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in sanitized(text))
 
 
 # --- curves --------------------------------------------------------------------------------------------------------

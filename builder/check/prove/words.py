@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from builder.embedded.words import plural
 from builder.lock.diff import compare, side_of_lock
-from builder.report import said
+from builder.report import sanitized
 
 if TYPE_CHECKING:
     from builder.check.prove.prove import Proven
@@ -42,5 +42,5 @@ def _verdict(found: Proven) -> str:
 
 def _cell(text: str) -> str:
     """A text in a table, where it must not end the cell or be more than text."""
-    plain = said(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "'")
+    plain = sanitized(text).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|").replace("`", "'")
     return " ".join(plain.split())

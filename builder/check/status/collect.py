@@ -122,7 +122,7 @@ def run(head: folder.Head) -> dict[str, Any]:
     }
 
 
-def took(run: Mapping[str, Any]) -> str:
+def duration(run: Mapping[str, Any]) -> str:
     """How long a run took, or has taken."""
     if run["state"] != "running" and not run["ended"]:
         return "its end was not seen"

@@ -8,8 +8,8 @@ from typing import Any
 
 from builder.check.pictures.plot import Curve, Plot, points
 from builder.check.pictures.svg import geometry
-from builder.check.status.collect import took
-from builder.report import said
+from builder.check.status.collect import duration
+from builder.report import sanitized
 
 _WIDTH, _HEIGHT = 640, 160  # of a picture, in its own units
 _LEFT, _BELOW = 72, 12  # room for numbers, and below the lowest
@@ -34,9 +34,9 @@ def _render(name: str, **values: Any) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        finalize=lambda value: said(value) if type(value) is str else value,  # not what is HTML already
+        finalize=lambda value: sanitized(value) if type(value) is str else value,  # not what is HTML already
     )
-    environment.filters.update(span=took, day=_day, picture=picture, gb=lambda size: f"{size / 1e9:.1f} GB")
+    environment.filters.update(span=duration, day=_day, picture=picture, gb=lambda size: f"{size / 1e9:.1f} GB")
     return environment.get_template(name).render(**values)
 
 

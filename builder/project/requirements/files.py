@@ -15,7 +15,7 @@ from builder.files import display
 from builder.profile.model import Override, Profile, RequiresRead
 from builder.project.requirements.found import Asked, Found
 from builder.project.requirements.indexes import for_target as indexes_for_target
-from builder.project.requirements.model import Imported, decoded, shown
+from builder.project.requirements.model import Imported, decoded, safe_excerpt
 from builder.project.requirements.pip import read_requirements
 from builder.project.requirements.pyproject import PYPROJECT, Wanted, read_inline, read_pyproject
 from builder.project.requirements.workspace import Local
@@ -109,11 +109,11 @@ class _Files:
         try:
             found = self._read()
         except ProfileError as error:
-            error.where = self._shown(error.where) if error.where is not None else self._asked.where
+            error.where = self._displayed(error.where) if error.where is not None else self._asked.where
             raise
-        found.places = {text: self._shown(where) for text, where in found.places.items()}
-        found.python_at = self._shown(found.python_at) if found.python_at is not None else None
-        found.left_out = [replace(one, where=self._shown(one.where)) for one in found.left_out]
+        found.places = {text: self._displayed(where) for text, where in found.places.items()}
+        found.python_at = self._displayed(found.python_at) if found.python_at is not None else None
+        found.left_out = [replace(one, where=self._displayed(one.where)) for one in found.left_out]
         return found
 
     def _read(self) -> Imported:
@@ -137,7 +137,7 @@ class _Files:
         """The text of a file of the project. Raises ProfileError."""
         file = self._folder / path
         if not file.resolve().is_relative_to(self._folder.resolve()):
-            raise ProfileError(f"{shown(path)} leads out of the project", hint="copy it there", where=mentioned)
+            raise ProfileError(f"{safe_excerpt(path)} leads out of the project", hint="copy it there", where=mentioned)
         found = self._content(file)
         if found is None:
             raise ProfileError(
@@ -164,7 +164,7 @@ class _Files:
             found.left_out += project.left_out
         return found
 
-    def _shown(self, where: Where) -> Where:
+    def _displayed(self, where: Where) -> Where:
         file = where.file
         return where if Path(file).is_absolute() else where._replace(file=display(self._folder / file))
 
@@ -180,7 +180,7 @@ def _check_python(read: Imported, profile: Profile, asked: Asked) -> None:
     except (InvalidSpecifier, ValueError):
         return  # the reader has said so
     raise ProfileError(
-        f"it is for Python {shown(read.python_range)}, and {profile.name} is for {profile.python.version}",
+        f"it is for Python {safe_excerpt(read.python_range)}, and {profile.name} is for {profile.python.version}",
         hint=f'name one that both allow: [python] version = "{read.python}" in {profile.name}.toml',
         where=read.python_at or asked.where,
     )

@@ -77,7 +77,7 @@ class Imported:
 
         `what` may come from anywhere: it is shown without passwords and control characters.
         """
-        self.left_out.append(LeftOut(shown(what), why, where, package, expected))
+        self.left_out.append(LeftOut(safe_excerpt(what), why, where, package, expected))
 
     def require(self, text: str, where: Where) -> None:
         """Add a requirement; one that names a place instead of a version is left out.
@@ -140,10 +140,10 @@ def requirement(text: str, where: Where) -> Requirement | None:
     """
     line = text.strip()
     if not line.isprintable():
-        raise ProfileError(f"a line with characters that cannot be printed: {shown(line)}", where=where)
+        raise ProfileError(f"a line with characters that cannot be printed: {safe_excerpt(line)}", where=where)
     # Brackets are read by recursion, there and later.
     if len(line) > _LONGEST or line.count("(") > _LONGEST // 100:
-        raise ProfileError(f"longer than any requirement: {shown(line)}", where=where)
+        raise ProfileError(f"longer than any requirement: {safe_excerpt(line)}", where=where)
     if _is_place(line):
         return None
     try:
@@ -151,7 +151,7 @@ def requirement(text: str, where: Where) -> Requirement | None:
     except InvalidRequirement as error:
         reason = str(error).splitlines()[0]
         raise ProfileError(
-            f"{shown(line)} is not a requirement (PEP 508): {shown(reason)}",
+            f"{safe_excerpt(line)} is not a requirement (PEP 508): {safe_excerpt(reason)}",
             hint="fix the line, or remove it",
             where=where,
         ) from None
@@ -238,10 +238,10 @@ def decoded(content: bytes, where: Where) -> str:
     return text
 
 
-def shown(text: str) -> str:
+def safe_excerpt(text: str) -> str:
     """Return foreign text for a message: one short line, without passwords and tokens in URLs.
 
-    >>> shown("git+https://me:hunter2@host/x?token=1")
+    >>> safe_excerpt("git+https://me:hunter2@host/x?token=1")
     'git+https://***@host/x?***'
     """
     if len(text) > _LONGEST:

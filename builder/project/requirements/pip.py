@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder.errors import ProfileError, Where
 from builder.project.requirements import indexes
-from builder.project.requirements.model import Imported, name_in, requirement, shown, table
+from builder.project.requirements.model import Imported, name_in, requirement, safe_excerpt, table
 from builder.project.requirements.pyproject import ALL, Wanted, read_pyproject
 from builder.project.requirements.tomlfile import parsed
 
@@ -106,7 +106,7 @@ class _Reader:
             self.imported.leave(line, "it depends on an environment variable", where, package=name_in(line))
             return
         if not line.isprintable():
-            raise ProfileError(f"a line with characters that cannot be printed: {shown(line)}", where=where)
+            raise ProfileError(f"a line with characters that cannot be printed: {safe_excerpt(line)}", where=where)
         plain = _PER_REQUIREMENT.sub("", line)
         if re.search(r"\s--(config-settings?|global-option|install-option)\b", line):
             self.imported.leave(line, "its options for a build were taken out", where)
@@ -149,19 +149,19 @@ class _Reader:
         try:
             words = shlex.split(line)
         except ValueError:
-            raise ProfileError(f"{shown(line)} is not a line of a requirement file", where=where) from None
+            raise ProfileError(f"{safe_excerpt(line)} is not a line of a requirement file", where=where) from None
         while words:
             word = words.pop(0)
             found = _OPTION.fullmatch(word)
             if found is None:
-                raise ProfileError(f"{shown(line)} is not a line of a requirement file", where=where)
+                raise ProfileError(f"{safe_excerpt(line)} is not a line of a requirement file", where=where)
             option = found[1] or _LONG.get(found[3], found[3])
             value = found[2] if found[1] else found[4] or None
             if value is None and option in _WITH_VALUE:
                 value = words.pop(0) if words else ""
-            self._one(option, value or "", where, constraint)
+            self._apply_option(option, value or "", where, constraint)
 
-    def _one(self, option: str, value: str, where: Where, constraint: bool) -> None:
+    def _apply_option(self, option: str, value: str, where: Where, constraint: bool) -> None:
         if option in ("--requirement", "--constraint"):
             self._nested(value, where, constraint or option == "--constraint")
         elif option in ("--index-url", "--extra-index-url"):
@@ -250,12 +250,12 @@ def inside(name: str, where: Where) -> str:
     """
     if "://" in name:
         raise ProfileError(
-            f"{shown(name)} would be fetched, and nothing is", hint="fetch it, read it, import that", where=where
+            f"{safe_excerpt(name)} would be fetched, and nothing is", hint="fetch it, read it, import that", where=where
         )
     path = posixpath.normpath(posixpath.join(posixpath.dirname(where.file), name))
     if not name or not name.isprintable() or name.startswith(("/", "~")) or path == ".." or path.startswith("../"):
         raise ProfileError(
-            f"{shown(name) or 'an empty path'} leads out of the folder",
+            f"{safe_excerpt(name) or 'an empty path'} leads out of the folder",
             hint="copy that file into the folder",
             where=where,
         )

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
 from builder.project.requirements import indexes
-from builder.project.requirements.model import Imported, pick_python, placed_at, rows, shown, table
+from builder.project.requirements.model import Imported, pick_python, placed_at, rows, safe_excerpt, table
 
 _TABLE = ("tool", "poetry")
 At = Callable[..., Where]
@@ -61,7 +61,7 @@ def _there(kind: str, name: str, known: Mapping[str, Any], at: At) -> Any:
     if name not in known:
         raise ProfileError(
             f'there is no {kind} "{name}" in it',
-            hint=f"there: {shown(', '.join(sorted(known)) or 'none')}",
+            hint=f"there: {safe_excerpt(', '.join(sorted(known)) or 'none')}",
             where=at(*_TABLE),
         )
     return known[name]

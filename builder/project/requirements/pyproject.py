@@ -18,7 +18,7 @@ from builder.errors import ProfileError, Where
 from builder.profile import markers
 from builder.profile.target import Target
 from builder.project.requirements import indexes
-from builder.project.requirements.model import Imported, pick_python, placed_at, requirement, rows, shown, table
+from builder.project.requirements.model import Imported, pick_python, placed_at, requirement, rows, safe_excerpt, table
 from builder.project.requirements.tomlfile import Places, parsed
 from builder.project.requirements.workspace import Local, at_path, member, root
 
@@ -218,7 +218,7 @@ class _Reader:
     def _file(self, name: str, where: Where) -> None:
         """Add what a requirement file beside the project requires."""
         if self._read is None:
-            why = f"dynamic: the backend reads them from {shown(name)}; name that file instead"
+            why = f"dynamic: the backend reads them from {safe_excerpt(name)}; name that file instead"
             self._imported.leave("dependencies", why, where, package="")
             return
         from builder.project.requirements.pip import inside, read_requirements  # which reads projects too
@@ -245,7 +245,7 @@ class _Reader:
             if name not in there:
                 known = ", ".join(sorted(there)) or "none"
                 raise ProfileError(
-                    f'there is no {kind} "{name}" in it', hint=f"there: {shown(known)}", where=Where(self._path)
+                    f'there is no {kind} "{name}" in it', hint=f"there: {safe_excerpt(known)}", where=Where(self._path)
                 )
             self._list(there[name], (name,) if kind == "extra" else ())
         if others := [name for name in there if name not in chosen]:
@@ -260,7 +260,7 @@ class _Reader:
 
     def _items(self, value: Any, *keys: str) -> list[_Item]:
         if value is not None and (not isinstance(value, list) or not all(isinstance(one, str) for one in value)):
-            raise ProfileError(f"{shown(keys[-1])} is not a list of requirements", where=self._at(*keys))
+            raise ProfileError(f"{safe_excerpt(keys[-1])} is not a list of requirements", where=self._at(*keys))
         return [(text, self._at(*keys, number)) for number, text in enumerate(value or [])]
 
     def _expanded(
@@ -287,14 +287,14 @@ class _Reader:
             if len(seen) > _MOST:
                 raise ProfileError("more extras of extras than a project has", where=where)
             if extra not in self._optional:
-                self._imported.leave(text, f"there is no extra {shown(extra)} in this project", where)
+                self._imported.leave(text, f"there is no extra {safe_excerpt(extra)} in this project", where)
             for one in self._optional.get(extra, ()):
                 yield from self._expanded(one, parsed.marker, seen, (*above, extra))
 
     def _group(self, name: str, grouped: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[_Item]:
         """The requirements of a group with those that it includes (PEP 735)."""
         if name in above:
-            raise ProfileError(f"the group {shown(name)} includes itself", where=self._at(*_GROUPS, name))
+            raise ProfileError(f"the group {safe_excerpt(name)} includes itself", where=self._at(*_GROUPS, name))
         found: list[_Item] = []
         by_name = {canonicalize_name(str(key)): str(key) for key in grouped}
         items = grouped[name]
@@ -305,7 +305,8 @@ class _Reader:
             elif isinstance(other := table(item).get("include-group"), str):
                 if canonicalize_name(other) not in by_name:
                     raise ProfileError(
-                        f"the group {shown(name)} includes {shown(other)}, which does not exist", where=where
+                        f"the group {safe_excerpt(name)} includes {safe_excerpt(other)}, which does not exist",
+                        where=where,
                     )
                 found += self._group(by_name[canonicalize_name(other)], grouped, (*above, name))
         return found

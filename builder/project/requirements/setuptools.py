@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
-from builder.project.requirements.model import Imported, pick_python, shown
+from builder.project.requirements.model import Imported, pick_python, safe_excerpt
 
 if TYPE_CHECKING:
     from builder.project.requirements.pip import Read
@@ -33,7 +33,7 @@ def read_setup_cfg(path: str, text: str, wanted: Wanted, read: Read) -> Imported
     try:
         parser.read_string(text)
     except (configparser.Error, ValueError) as error:
-        raise ProfileError(f"not a setup.cfg: {shown(str(error))}", where=Where(path)) from None
+        raise ProfileError(f"not a setup.cfg: {safe_excerpt(str(error))}", where=Where(path)) from None
     lines = _config_lines(text)
     imported = Imported()
     imported.name = parser.get("metadata", "name", fallback=None)
@@ -67,7 +67,7 @@ def read_setup_py(path: str, text: str, wanted: Wanted, read: Read) -> Imported:
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        raise ProfileError(f"not Python: {shown(str(error))}", where=Where(path)) from None
+        raise ProfileError(f"not Python: {safe_excerpt(str(error))}", where=Where(path)) from None
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and _named(node.func) == "setup"]
     if not calls:
         raise ProfileError("it does not call setup()", hint=_hint(path), where=Where(path))
@@ -94,7 +94,9 @@ def _of_setup(path: str, values: _Values, arguments: Mapping[str, ast.expr], wan
             if file is not None and error.where is not None and error.where.file != path:
                 raise
             raise ProfileError("its requirements are computed when it runs", hint=_hint(path), where=where) from None
-        imported.leave("install_requires", f"setup.py reads it from {shown(file or '')}, whose lines were taken", where)
+        imported.leave(
+            "install_requires", f"setup.py reads it from {safe_excerpt(file or '')}, whose lines were taken", where
+        )
     for line, where in [*(found or ()), *_chosen(extras, wanted, imported, Where(path))]:
         imported.require(line, where)
     return imported
@@ -110,7 +112,7 @@ def _chosen(there: Mapping[str, _Lines], wanted: Wanted, imported: Imported, whe
     for name in chosen:
         if name not in there:
             known = ", ".join(sorted(there)) or "none"
-            raise ProfileError(f'there is no extra "{name}" in it', hint=f"there: {shown(known)}", where=where)
+            raise ProfileError(f'there is no extra "{name}" in it', hint=f"there: {safe_excerpt(known)}", where=where)
     if others := [name for name in there if name not in chosen]:
         named = f"the extra{'s' if others[1:] else ''} {', '.join(others)}"
         imported.leave(named, "only by option: --extra NAME", where, expected=True)
@@ -206,7 +208,7 @@ class _Values:
         if isinstance(node, ast.List | ast.Tuple):
             found: _Lines = []
             for item in node.elts:
-                inner = self.texts(item.value) if isinstance(item, ast.Starred) else self._one(item)
+                inner = self.texts(item.value) if isinstance(item, ast.Starred) else self._item(item)
                 if inner is None:
                     return None
                 found += inner
@@ -272,7 +274,7 @@ class _Values:
         files = {one for one in texts if re.fullmatch(r"[\w./-]+\.(txt|in)", one)}
         return files.pop() if len(files) == 1 else None
 
-    def _one(self, node: ast.expr) -> _Lines | None:
+    def _item(self, node: ast.expr) -> _Lines | None:
         if isinstance(node, ast.Subscript):
             return self._by_name(node)
         text = self.text(node)

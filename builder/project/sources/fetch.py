@@ -83,7 +83,7 @@ def fetch(project: Project, name: str, step: Step, pin: Pin | None = None) -> Pi
             if pin is not None and sha256 != pin.sha256:
                 raise SourceError(
                     f"it has changed: pinned is content {pin.sha256[:12]}, and there is {sha256[:12]}",
-                    hint=_meant(name),
+                    hint=_update_hint(name),
                 )
             made = Pin(declared, sha256, **facts)
             _put(root, sha256, work)
@@ -136,17 +136,17 @@ def _from_git(project: Project, name: str, work: Path, step: Step, pin: Pin | No
     ref = git.resolve(place, declared.rev)
     if pin is not None and pin.commit is not None and ref.kind == "tag" and ref.commit != pin.commit:
         moved = f"the tag {declared.rev} was moved: pinned is commit {pin.commit}, and there is {ref.commit}"
-        raise SourceError(moved, hint=_meant(name))
+        raise SourceError(moved, hint=_update_hint(name))
     commit = pin.commit if pin is not None and pin.commit is not None else ref.commit
     try:
         root = git.fetch(place, ref, commit, work, lambda path: step(f"left out, because it is a link: {path!a}"))
     except SourceError as error:
-        error.hint = error.hint or (_meant(name) if pin is not None else None)
+        error.hint = error.hint or (_update_hint(name) if pin is not None else None)
         raise
     return root, {"commit": commit}
 
 
-def _meant(name: str) -> str:
+def _update_hint(name: str) -> str:
     return f"if that is meant: drydock sources update {name}"
 
 

@@ -37,7 +37,7 @@ def resolve(place: str, rev: str | None) -> Ref:
         return Ref("commit", rev, rev)
     named = {"HEAD": "HEAD"} if rev is None else {"tag": f"refs/tags/{rev}", "branch": f"refs/heads/{rev}"}
     peeled = [f"{name}^{{}}" for name in named.values()]
-    said = _asked(["ls-remote", "--quiet", "--", place, *named.values(), *peeled], place)
+    said = _git_output(["ls-remote", "--quiet", "--", place, *named.values(), *peeled], place)
     rows = (line.partition("\t") for line in said.splitlines())
     found = {name: commit for commit, _, name in rows}
     for kind, name in named.items():
@@ -89,13 +89,13 @@ def add_submodules(
     """
     if not (files / ".gitmodules").is_file():
         return
-    listed = _asked(["config", "--file", str(files / ".gitmodules"), "--null", "--list"], place)
+    listed = _git_output(["config", "--file", str(files / ".gitmodules"), "--null", "--list"], place)
     modules: dict[str, dict[str, str]] = {}
     for row in listed.split("\0"):
         key, _, value = row.partition("\n")
         if key.startswith("submodule.") and "." in key[10:]:
             modules.setdefault(key[10:].rpartition(".")[0], {})[key.rpartition(".")[2]] = value
-    tree = _asked(["--git-dir", str(work / "git"), "ls-tree", "-r", "-z", "--full-tree", commit], place)
+    tree = _git_output(["--git-dir", str(work / "git"), "ls-tree", "-r", "-z", "--full-tree", commit], place)
     links = dict(row.split("\t")[::-1] for row in tree.split("\0") if row.startswith("160000 "))
     wanted = [one for one in modules.values() if one.get("path") in links and one.get("update") != "none"]
     if depth >= _DEEPEST or len(wanted) > _MOST_SUBMODULES:
@@ -140,7 +140,7 @@ def _url_of_submodule(url: str, place: str) -> str:
     return url
 
 
-def _asked(arguments: Sequence[str], place: str) -> str:
+def _git_output(arguments: Sequence[str], place: str) -> str:
     try:
         return git.call(arguments, place, git.environment_for(place))
     except StageError as error:

@@ -134,7 +134,7 @@ def _changes(before: Any, after: dict[str, Pin]) -> list[str]:
         if new is None:
             found.append(f"- {name}")
         elif old is None:
-            found.append(f"+ {name} {new.said}")
+            found.append(f"+ {name} {new.revision}")
         elif old != new:
-            found.append(f"~ {name} {old.said} -> {new.said}")
+            found.append(f"~ {name} {old.revision} -> {new.revision}")
     return found

@@ -29,7 +29,7 @@ class Pin:
     version: str | None = None
 
     @property
-    def said(self) -> str:
+    def revision(self) -> str:
         """What it is pinned to, in a word."""
         return f"commit {self.commit[:12]}" if self.commit else self.version or f"sha256 {self.sha256[:12]}"
 

@@ -127,7 +127,7 @@ def _found(places: _Places, since: float, environ: Mapping[str, str], hidden: Ma
     others = [*_GIT, "-C", str(top), "ls-files", "--others", "--exclude-standard", "-z"]
     known, unknown = process.run_all([status, _cut(others)], timeout=_TIME, env=environ)
     if known is None or known.code:
-        return {"why": _said(known.stderr) if known else f"git took longer than {_TIME:g} s"}
+        return {"why": _reason(known.stderr) if known else f"git took longer than {_TIME:g} s"}
     found, changed = parse(known.stdout)
     listed = unknown.stdout.split("\0")[:-1] if unknown is not None else []
     names = [name for name in listed if not MADE.search(name)]
@@ -166,7 +166,7 @@ def _environment(where: Path) -> dict[str, str] | str:
     if here is None:
         return "git is not there"
     if here.code or here.stdout.count("\n") != 4:
-        return _said(here.stderr)
+        return _reason(here.stderr)
     # What the repository itself would have run on a file that is looked at; the user's own settings stay (git-lfs).
     keys = sorted(set((own.stdout if own is not None else "").split("\0")) - {""})
     settings = [(key, "") for key in keys] + [(f"{key.rpartition('.')[0]}.required", "false") for key in keys]
@@ -254,7 +254,7 @@ def _cut(command: Sequence[str], limit: int = 4_000_000) -> list[str]:
     return ["/bin/sh", "-c", f'"$@" | head -c {limit}', "sh", *command]
 
 
-def _said(words: str) -> str:
+def _reason(words: str) -> str:
     lines = words.strip().splitlines() or ["git does not say why"]
     return "it is in no repository of git" if "not a git repository" in words else lines[0].removeprefix("fatal: ")
 
@@ -428,7 +428,7 @@ def _patch(places: _Places, paths: Sequence[str], untracked: Sequence[str], envi
             (done,) = process.run_all([step], timeout=_TIME, env=own)
             if done is None or done.code:
                 is_large = done is not None and out.stat().st_size >= 2 * _KEPT
-                return _TOO_LARGE if is_large else _said(done.stderr) if done else "git did not end in time"
+                return _TOO_LARGE if is_large else _reason(done.stderr) if done else "git did not end in time"
         return _TOO_LARGE if out.stat().st_size > 2 * _KEPT else out.read_bytes()
 
 

@@ -14,7 +14,7 @@ from builder.errors import DrydockError
 from builder.lock.diff import Block, Change, Difference, Row, Side, compare, row, side_of_lock, side_of_manifest
 from builder.lock.model import parse
 from builder.run.records.data import labels
-from builder.run.records.folder import Record, kept
+from builder.run.records.folder import Record, read_object
 from builder.store.layout import Store
 
 
@@ -81,7 +81,7 @@ def compare_runs(before: Record, after: Record) -> Runs:
 
 def side(record: Record) -> Side | None:
     """The environment of a run: by the lock that it keeps, else by what the store has; None where both are gone."""
-    content = kept((record.get("lock") or {}).get("object", ""))
+    content = read_object((record.get("lock") or {}).get("object", ""))
     try:
         if content is not None:
             lock = parse(content.decode("utf-8"), f"the lock of run {record['id']}", record["name"].rpartition(":")[2])

@@ -43,6 +43,6 @@ def _texts(record: dict[str, Any]) -> Iterator[tuple[str, bytes]]:
     parts = {**record, "difference": code.get("difference")} if isinstance(code, dict) else record
     for part, name in (("lock", "lock.toml"), ("script", "run.sh"), ("difference", "difference.patch")):
         found = parts.get(part)
-        text = folder.kept(str(found.get("object", ""))) if isinstance(found, dict) else None
+        text = folder.read_object(str(found.get("object", ""))) if isinstance(found, dict) else None
         if text is not None:
             yield name, text

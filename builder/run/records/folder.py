@@ -189,7 +189,7 @@ def _private(path: Path) -> None:
     path.mkdir(mode=0o700, exist_ok=True)
 
 
-def kept(name: str) -> bytes | None:
+def read_object(name: str) -> bytes | None:
     """A text that a record names, compared with its name; None where it is gone or damaged."""
     if _DIGEST.fullmatch(name) is None:
         return None

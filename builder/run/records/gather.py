@@ -77,7 +77,7 @@ def _environment(command: list[str], hidden: Mapping[str, str]) -> dict[str, Any
 
 def _data(script: str) -> list[dict[str, Any]] | None:
     """The models and data sets that the script has brought; None where it was not kept."""
-    content = folder.kept(script)
+    content = folder.read_object(script)
     return None if content is None else data_of(content.decode("utf-8", "replace"))
 
 

@@ -90,7 +90,7 @@ def prepare(word: str, repository: Path | None = None) -> Again:
     """
     record = folder.completed(folder.find(word).id)
     name = (record.get("script") or {}).get("object", "")
-    if folder.kept(name) is None:
+    if folder.read_object(name) is None:
         raise DrydockError(f"the script of run {record['id']} was not kept, or is damaged")
     lacks = []
     if "***" in "".join(record["arguments"]) or any(
@@ -212,7 +212,7 @@ def _patch(code: Mapping[str, Any], lacks: list[str]) -> bytes | None:
     if not code["differs"]:
         return None
     difference = code.get("difference") or {}
-    patch = folder.kept(difference.get("object", ""))
+    patch = folder.read_object(difference.get("object", ""))
     if patch is None:
         lacks.append(f"what differed from its commit: {difference.get('why', 'it is gone')}")
     else:

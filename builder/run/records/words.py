@@ -62,7 +62,7 @@ def _lasted(started: str, end: dict[str, Any] | None) -> str:
     return span(seconds) if seconds >= 0 else "the clock was set back"
 
 
-def told(record: Record, head: Head) -> Iterator[str]:
+def describe(record: Record, head: Head) -> Iterator[str]:
     """All that matters of a run, for people."""
     end = record["end"] or head.end
     words = shlex.join(["drydock", "run", record["name"], *_words(record)])

@@ -153,7 +153,7 @@ def of_run(word: str, place: Path, catalogue: Catalogue, report: Reporter) -> Su
     if not Store.here().is_built(record["store-name"]):
         build_script(record["name"], script, report)
     roots.hold(record["store-name"])
-    lock = folder.kept((record.get("lock") or {}).get("object", "")) or b""
+    lock = folder.read_object((record.get("lock") or {}).get("object", "")) or b""
     packages = frozenset({"torch"}) if b'name = "torch"' in lock else frozenset[str]()
     profile = None
     with suppress(DrydockError):  # it may be gone, and is needed for the causes only

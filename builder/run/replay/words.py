@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.embedded.words import plural
-from builder.report import said
+from builder.report import sanitized
 
 if TYPE_CHECKING:
     from builder.run.replay.twice import Replay
@@ -38,7 +38,7 @@ def _difference(found: Replay) -> list[str]:
     return [
         f"different from {step}line {difference.line} of {_lines(found)}",
         *(
-            f"  {which}: {said(text) if text is not None else 'no such line'}"
+            f"  {which}: {sanitized(text) if text is not None else 'no such line'}"
             for which, text in (("first", difference.first), ("second", difference.second))
         ),
     ]

@@ -176,7 +176,7 @@ def losses(name: str) -> dict[str, str]:
     return found if fits(found, {str: str}) else {}
 
 
-def told(state: dict[str, Any]) -> Iterator[str]:
+def describe(state: dict[str, Any]) -> Iterator[str]:
     """A status in words."""
     now, sample = time.time(), state.get("sample")
     since = _whole(now - state["since"])

@@ -53,11 +53,11 @@ def begun(stop: Stop, now: float, grace: float) -> tuple[Stop, int | None]:
     return replace(stop, kill_at=now + grace), stop.signal
 
 
-def asked(stop: Stop, number: int, now: float, grace: float) -> tuple[Stop, int | None]:
+def on_signal(stop: Stop, number: int, now: float, grace: float) -> tuple[Stop, int | None]:
     """A signal came: the first is passed on; a further SIGINT is of somebody who does not want to wait.
 
-    >>> stop, passed = asked(Stop(), signal.SIGTERM, now=10, grace=5)
-    >>> stop.kill_at, passed == signal.SIGTERM, asked(stop, signal.SIGINT, 11, 5)[0].kill_at
+    >>> stop, passed = on_signal(Stop(), signal.SIGTERM, now=10, grace=5)
+    >>> stop.kill_at, passed == signal.SIGTERM, on_signal(stop, signal.SIGINT, 11, 5)[0].kill_at
     (15, True, 11)
     """
     if stop.signal is None:

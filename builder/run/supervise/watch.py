@@ -105,7 +105,7 @@ class Supervisor:
             began = time.monotonic()
             code = self._attempt()
             ended = time.monotonic()
-            self._note(f"{told(code)}, after {ended - began:.1f} s")
+            self._note(f"{_describe_exit(code)}, after {ended - began:.1f} s")
             self._take_signals()
             if (verdict := self._stop.verdict(code)) is not None:
                 return self._finish(*verdict)
@@ -114,11 +114,11 @@ class Supervisor:
                 case Done():
                     return self._finish(code, "done")
                 case GiveUp(why):
-                    self._say(f"{told(code)}, and is not restarted: {why}")
+                    self._say(f"{_describe_exit(code)}, and is not restarted: {why}")
                     return self._finish(code, why)
                 case Restart(after, why, history):
                     self._history = history
-                    self._say(f"{told(code)} ({why}); restarting it in {after:g} s")
+                    self._say(f"{_describe_exit(code)} ({why}); restarting it in {after:g} s")
                     self._enter("waiting", last_exit=code, why=why, next_start=time.time() + after)
                     self._wait(ended + after)
                     if self._is_told():
@@ -345,7 +345,7 @@ class Supervisor:
         """See to the signals that came. Not in their handler: what is half-done here would be lost, or theirs."""
         while self._signals:
             number = self._signals.popleft()
-            self._pass_on(*stop.asked(self._stop, number, time.monotonic(), self._policy.grace))
+            self._pass_on(*stop.on_signal(self._stop, number, time.monotonic(), self._policy.grace))
 
     def _is_told(self) -> bool:
         """Return whether we are to stop."""
@@ -414,7 +414,7 @@ def _become_subreaper() -> bool:
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
-def told(code: int) -> str:
+def _describe_exit(code: int) -> str:
     """An exit status in words."""
     if code > 128 and code - 128 in set(signal.Signals):
         return f"the trainer was ended by {signal.Signals(code - 128).name}"

@@ -46,7 +46,7 @@ def find_places(entry: Entry, wheels: Path | None) -> Mapping[str, Place]:
             )
     rest = [package for package in packages if package.file not in found]
     said = candidates(entry.profile, rest, consent.for_builds(entry)) if rest else {}
-    return found | {package.file: _said(package, said.get(package.sha256)) for package in rest}
+    return found | {package.file: _place_of(package, said.get(package.sha256)) for package in rest}
 
 
 def in_folder(folder: Path | None, packages: Sequence[Artefact]) -> dict[str, Path]:
@@ -64,7 +64,7 @@ def in_folder(folder: Path | None, packages: Sequence[Artefact]) -> dict[str, Pa
     return found
 
 
-def _said(package: Artefact, file: Candidate | None) -> Place:
+def _place_of(package: Artefact, file: Candidate | None) -> Place:
     if file is None:
         raise LockError(
             f"the index has no {package.file} with the sha256 that is locked",

@@ -19,7 +19,7 @@ from builder.project.catalogue import Catalogue
 from builder.report import Reporter
 from builder.share.mirror.locked import LockedFile, consent_to_build
 from builder.share.mirror.place import LocalPlace, Place, copy_hashed, open_place
-from builder.store.built import kept
+from builder.store.built import kept_wheel
 from builder.store.layout import home
 
 
@@ -79,14 +79,14 @@ class Gatherer:
         )
 
     def _nearby(self, file: LockedFile) -> Iterator[str]:
-        if (there := _kept(file)) is not None:
+        if (there := _local_copy(file)) is not None:
             yield str(there.parent)
         yield from (str(folder) for folder in self._folders if (folder / file.file).is_file())
         yield from (place.shown for place, has in self._caches if file.path in has)
 
     def _ways(self, file: LockedFile) -> Iterator[tuple[str, Callable[[Path], str]]]:
         """Each place that has a file, by its name, with a function that fetches it to a path and returns its sha256."""
-        if (there := _kept(file)) is not None:
+        if (there := _local_copy(file)) is not None:
             yield str(there.parent), partial(copy_hashed, there)
         for folder in self._folders:
             if (folder / file.file).is_file():
@@ -123,10 +123,10 @@ class Gatherer:
         return copy_hashed(data.bring(self._catalogue.entry(file.profile), file.sha256), target)
 
 
-def _kept(file: LockedFile) -> Path | None:
+def _local_copy(file: LockedFile) -> Path | None:
     """What is kept here of a file that no index has."""
     if not file.is_data:
-        return kept(file.file, file.sha256) if file.is_placed else None
+        return kept_wheel(file.file, file.sha256) if file.is_placed else None
     found = data.kept(home(), file.sha256)
     return found if found.is_file() else None
 
