@@ -156,7 +156,8 @@ def _end(end: dict[str, Any] | None) -> Iterator[str]:
         if one["last"] is not None:
             words = f"{one['first']:g} -> {one['last']:g}, lowest {one['lowest']:g}, {one['count']} printed"
             yield from _field(name, words + (f", {one['not-finite']} not finite" if one["not-finite"] else ""))
-    if used := (end or {}).get("used"):
+    used = (end or {}).get("used")
+    if used and used.get("samples") != 1:  # that at its start says nothing
         yield from _field("used", f"{used['resident'] / 1e6:.0f} MB at most, {used['cores']:g} cores on average")
     if end and end.get("restarts"):
         yield from _field("restarts", end["restarts"])
