@@ -322,8 +322,8 @@ def swarm_env(drydock_home: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def unpatched_env(shared: Path) -> Path:
-    """The very packages of `cpu`, without its patches."""
+def unpatched_env(shared: Path, cpu_env: Path, drydock_home: Path) -> Path:
+    """The very packages of `cpu`, without its patches, and with the bytecode of those of `cpu`."""
     from builder import uv
     from builder.project.catalogue import Catalogue
     from builder.project.install import install
@@ -331,7 +331,14 @@ def unpatched_env(shared: Path) -> Path:
     def make(folder: Path) -> None:
         plan = Catalogue([ROOT / "profiles"]).plan("cpu")
         install(plan, folder, uv.create_venv(folder, python_3_11()), None)
+        code = (
+            "import sys; sys.path[:0] = sys.argv[1:3]; from pathlib import Path; from compiled import link_bytecode; "
+        )
+        code += "link_bytecode(*map(Path, sys.argv[3:]))"
+        places = [ROOT, ROOT / "tests/support", folder / "lib/python3.11/site-packages", drydock_home / "bytecode"]
+        subprocess.run([folder / "bin/python", "-I", "-B", "-c", code, *places], check=True)
 
+    assert cpu_env.is_dir()
     return once(shared / "unpatched", make)
 
 

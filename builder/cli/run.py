@@ -214,19 +214,19 @@ class _Looker(NamedTuple):
 def _looker(name: str, fleet: str | None, *, slurm: bool) -> _Looker:
     """For a run on a fleet, for a job of Slurm, or for a supervised run here."""
     if fleet is not None:
-        from builder.fleet import launch, services
+        from builder.fleet import services, watch
 
         named = catalogue().config.fleet(fleet)
         here = (named, name)
         if services.is_service(named, name):
             return _Looker(
                 partial(services.log, *here),
-                partial(services.status, *here),
-                services.told,
+                partial(services.status, *here, catalogue()),
+                services.describe,
                 partial(services.stop, *here),
             )
         return _Looker(
-            partial(launch.log, *here), partial(launch.status, *here), launch.told, partial(launch.stop, *here)
+            partial(watch.log, *here), partial(watch.status, *here), watch.describe, partial(watch.stop, *here)
         )
     if slurm:
         from builder.run import slurm as jobs

@@ -247,7 +247,8 @@ def rerun(run: str, into: Path | None, repository: Path | None, dry_run: bool, a
         words = f"{', '.join(map(printable, found.ignored[:5]))}{more}"
         reporter().step(f"not brought, as git ignores it: {words}; data of a trainer is for [data]")
     if dry_run:
-        reporter().step(f"{found.record['id']} " + ("lacks this" if found.lacks else "can be run again as it was"))
+        good = "can be run again as it was" + (", where it reads nothing of that" if found.ignored else "")
+        reporter().step(f"{found.record['id']} {'lacks this' if found.lacks else good}")
         return
     if found.lacks and not anyway:
         raise DrydockError(

@@ -119,7 +119,7 @@ def service_uninstall(name: str, manager: service_.Manager | None, fleet: str | 
         return
     from builder.fleet import services
 
-    rows = services.uninstall(catalogue().config.fleet(fleet), name)
+    rows = services.uninstall(catalogue().config.fleet(fleet), name, catalogue())
     show_services(rows)
     if any(row.why for row in rows.values()):
         sys.exit(EXIT_FAILED)

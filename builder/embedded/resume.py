@@ -5,26 +5,46 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
+
+PLACE = "{checkpoint}"
+
+
+class Found(NamedTuple):
+    """What a search found: `arguments` to add, and the checkpoint, relative to the folder of the trainer; or none.
+
+    `passed_over` are the newer ones that are not whole.
+    """
+
+    arguments: list[str]
+    path: Path | None
+    passed_over: list[Path]
 
 
 @dataclass(frozen=True)
 class Resume:
-    """The argument `flag` with the newest of the paths that match `newest`, relative to the folder of the trainer.
+    """The arguments `words` where one of the paths that match `newest` is whole, with the newest of those, relative to
+    the folder of the trainer, in place of "{checkpoint}".
 
     A whole one is a file, or a folder that has all of `has`. That folder is the working directory, or `copy` in
     it, where that does not have what the trainer `needs` (templates/_source.sh.j2, enter_source). `built` is when the
     environment was built, in seconds since 1970.
     """
 
-    flag: str
+    words: tuple[str, ...]
     newest: str
     has: tuple[str, ...] = ()
     copy: str = ""
     needs: str = ""
     built: float = 0.0
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Resume:
+        """The one that `dataclasses.asdict` made plain data of."""
+        return cls(**{**data, "words": tuple(data["words"]), "has": tuple(data["has"])})
 
     def is_foreign(self, path: Path) -> bool:
         """Whether a checkpoint was there before the environment: one of another key wrote it, or it was copied."""
@@ -38,17 +58,23 @@ class Resume:
         """The folder of the trainer, for a working directory."""
         return folder / self.copy if self.copy and not (self.needs and (folder / self.needs).exists()) else folder
 
-    def arguments(self, given: Sequence[str], folder: Path) -> tuple[list[str], list[Path]]:
-        """What to add to the arguments that are `given`, and the newer checkpoints that are not whole."""
-        if any(word == self.flag or word.startswith(f"{self.flag}=") for word in given):
-            return [], []
+    def arguments(self, path: str) -> list[str]:
+        """The arguments with which the trainer goes on from a checkpoint."""
+        return [word.replace(PLACE, path) for word in self.words]
+
+    def find(self, given: Sequence[str], folder: Path) -> Found:
+        """What to add to the arguments that are `given`: nothing, where they say themselves what to go on from."""
+        names = {word.partition("=")[0] for word in self.words if not word.startswith(PLACE)}
+        if any(word.partition("=")[0] in names for word in given):
+            return Found([], None, [])
         folder = self.place(folder)
         passed_over: list[Path] = []
         for path in sorted(folder.glob(self.newest), key=_age, reverse=True):
             if is_whole(path, self.has):
-                return [self.flag, str(path.relative_to(folder))], passed_over
+                relative = path.relative_to(folder)
+                return Found(self.arguments(str(relative)), relative, passed_over)
             passed_over.append(path.relative_to(folder))
-        return [], passed_over
+        return Found([], None, passed_over)
 
 
 def _age(path: Path) -> tuple[int, float]:

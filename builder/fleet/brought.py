@@ -10,16 +10,18 @@ import base64
 import hashlib
 import json
 import tarfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from builder.embedded.words import plural
-from builder.errors import DrydockError, UsageError
+from builder.errors import UsageError
 from builder.files import hash_of
-from builder.fleet.hosts import folded
-from builder.fleet.ssh import Visit
+from builder.fleet.connection import LauncherVisit
+from builder.fleet.members import Member
+from builder.fleet.ssh import Visit, visit
+from builder.lock import sizes
+from builder.project.catalogue import Catalogue
 from builder.project.fleets import Fleet
 from builder.report import Reporter
 from builder.run.records.code import PRIVATE
@@ -90,38 +92,29 @@ def _row(name: str, path: Path) -> tuple[str, int, str, bool]:
     return name, state.st_size, hash_of(path), bool(state.st_mode & 0o100)
 
 
-class Brought(Visit):
+class Brought(LauncherVisit):
     """Asks a host which files it does not have as they are here; where it lacks some, those follow."""
 
     def __init__(
-        self,
-        host: str,
-        values: Mapping[str, str],
-        asked: Mapping[str, Any],
-        files: Files,
-        now: Callable[[str, int], None],
-        lacking: Sequence[int] | None = None,
+        self, member: Member, files: Files, now: Callable[[str, int], None], lacking: Sequence[int] | None = None
     ) -> None:
-        self._again = (values, asked, files, now)
-        self._lacking = lacking
-        rows = {"files": files.rows, "lacking": lacking}
-        header = json.dumps({**asked, **rows, "do": "compare" if lacking is None else "bring"}).encode() + b"\n"
-        payload = [header] if lacking is None else _sent(header, files, lacking)
-        super().__init__(host, "launch", values, seconds=SECONDS, payload=payload, held=True)
+        self._files, self._now, self._lacking = files, now, lacking
+        do = "compare" if lacking is None else "bring"
+        request = {"do": do, "folder": member.folder, "files": files.rows, "lacking": lacking}
+        super().__init__(member, request, () if lacking is None else _sent(files, lacking), seconds=SECONDS)
 
     def follow(self) -> Sequence[Visit]:
-        values, asked, files, now = self._again
         if self.code != 0 or self._lacking is not None:
             return ()
         try:
             lacking = [int(word) for row in self.values("lacks") for word in row.split()]
-            wanted = [files.rows[number] for number in lacking if number >= 0]
+            wanted = [self._files.rows[number] for number in lacking if number >= 0]
         except (ValueError, IndexError):
             return ()
         if not lacking:  # -1 stands for what is to be deleted
             return ()
-        now(self.host, sum(size for _, size, *_ in wanted))
-        following = Brought(self.host, values, asked, files, now, [number for number in lacking if number >= 0])
+        self._now(self.host, sum(size for _, size, *_ in wanted))
+        following = Brought(self.member, self._files, self._now, [number for number in lacking if number >= 0])
         self.next = following
         return [following]
 
@@ -135,9 +128,8 @@ class Brought(Visit):
         return "" if last.code == 0 and (last.values("compared") or last.values("brought")) else last.failure()
 
 
-def _sent(header: bytes, files: Files, lacking: Sequence[int]) -> Iterator[bytes]:
+def _sent(files: Files, lacking: Sequence[int]) -> Iterator[bytes]:
     """The files as a tar, in lines of base64."""
-    yield header
     rest = b""
     for number in lacking:
         name, size, _, is_program = files.rows[number]
@@ -162,9 +154,21 @@ def _lines(content: bytes) -> Iterator[bytes]:
         yield base64.b64encode(content[at : at + _BLOCK]) + b"\n"
 
 
-def check(visits: Sequence[Brought]) -> None:
-    """Raise DrydockError where files did not come to a host."""
-    wrong = {one.host: one.failed for one in visits if one.failed}
-    if wrong:
-        first = next(iter(wrong))
-        raise DrydockError(f"what {folded(wrong)} should get from here did not come: {wrong[first]}")
+def bring(files: Files, members: Sequence[Member], report: Reporter) -> dict[str, str]:
+    """Have the files of the project on some hosts, as they are now; returns why they are not on which host."""
+
+    def now(host: str, size: int) -> None:
+        report.step(f"{host} gets {sizes.size(size)} of {plural(len(files.rows), 'file')} from here")
+
+    visits = [Brought(member, files, now) for member in members]
+    visit(visits)
+    return {one.host: f"the files from here did not come: {one.failed}" for one in visits if one.failed}
+
+
+def needed(name: str, fleet: Fleet, catalogue: Catalogue) -> list[str]:
+    """The files of the project here that the command of a trainer names, where nothing else brings them."""
+    trainer = catalogue.profile(name).trainer
+    if trainer.source is not None or not fleet.root.is_absolute():
+        return []
+    words = [word for word in trainer.command or () if word.endswith((".py", ".sh")) and not word.startswith("/")]
+    return [word for word in words if (fleet.root / word).is_file()]

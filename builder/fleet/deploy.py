@@ -340,7 +340,7 @@ class WorkVisit(Visit):
         super().__init__(host, name, values, seconds=seconds, payload=payload, held=held)
         self._work, self._then = work, then
 
-    def told(self, text: str) -> None:
+    def read_answer(self, text: str) -> None:
         if text == "step building" and self._work is not None:
             self._work.screen.now(self.host, "builds")
 

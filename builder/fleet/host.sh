@@ -6,7 +6,7 @@ set -u
 LC_ALL=C PATH=$PATH:/usr/sbin:/usr/lib/wsl/lib:/opt/rocm/bin
 export LC_ALL PATH
 
-tell() { printf '@%s %s\n' "$_mark" "$*"; }
+answer() { printf '@%s %s\n' "$_mark" "$*"; }
 
 # lines NAME COMMAND: each line that a command prints, where there is such a command.
 lines() {
@@ -51,15 +51,15 @@ is_usable() {
 # --- probe ---
 
 probe() {
-  tell uname "$(uname -s)" "$(uname -m)" "$(uname -r)"
-  tell who "$(id -un)" "$(date +%s)"
-  tell home "$HOME"
+  answer uname "$(uname -s)" "$(uname -m)" "$(uname -r)"
+  answer who "$(id -un)" "$(date +%s)"
+  answer home "$HOME"
   find_store
-  tell store "$_drydock"
-  tell fleet "$_fleet"
+  answer store "$_drydock"
+  answer fleet "$_fleet"
   _place=$_drydock
   while [ ! -d "$_place" ]; do _place=${_place%/*}; [ -n "$_place" ] || _place=/; done
-  [ -w "$_place" ] || tell readonly "$_place"
+  [ -w "$_place" ] || answer readonly "$_place"
   lines df df -Pk "$_place"
   if [ "$(uname -s)" = Darwin ]; then
     lines sysctl sysctl hw machdep.cpu.brand_string iogpu.wired_limit_mb
@@ -72,7 +72,7 @@ probe() {
     lines rocminfo rocminfo
   fi
   if command -v nvidia-smi >/dev/null 2>&1; then
-    tell nvidia
+    answer nvidia
     lines gpus nvidia-smi --query-gpu=name,memory.total --format=csv,noheader
     lines capabilities nvidia-smi --query-gpu=compute_cap --format=csv,noheader
     lines summary nvidia-smi
@@ -80,7 +80,7 @@ probe() {
   generations
   known
   pythons
-  tell end
+  answer end
 }
 
 # All generations, and of each that is current its environment.
@@ -88,14 +88,14 @@ generations() {
   for _link in "$_drydock"/profiles/*-link; do
     [ -L "$_link" ] || continue
     _target=$(readlink "$_link") _link=${_link##*/}
-    tell had "${_link%-link}" "${_target##*/}"
+    answer had "${_link%-link}" "${_target##*/}"
   done
   for _link in "$_drydock"/profiles/*; do
     case $_link in *-link | *-run.sh) continue ;; esac
     [ -L "$_link" ] && _numbered=$(readlink "$_link") || continue
     case $_numbered in */* | '' | *[!a-z0-9.-]*) continue ;; esac
     _target=$(readlink "${_link%/*}/$_numbered") || continue
-    tell now "${_link##*/}" "${_numbered%-link}" "${_target##*/}" \
+    answer now "${_link##*/}" "${_numbered%-link}" "${_target##*/}" \
       "$(digest <"${_link%/*}/${_numbered%-link}-run.sh" 2>/dev/null)"
     describe "$_drydock/store/${_target##*/}"
   done
@@ -103,9 +103,9 @@ generations() {
 
 # describe ENV: what an environment is, so that two can be compared: its Python, and what the RECORDs of its packages say.
 describe() {
-  is_usable "$1" || { tell gone "${1##*/}"; return 0; }
-  tell python "${1##*/}" "$(sed -n 's/^ "interpreter-build": "\(.*\)",*$/\1/p' "$1/.drydock/manifest.json" | cut -c 1-200)"
-  tell files "${1##*/}" "$(cat "$1"/lib/python*/site-packages/*.dist-info/RECORD | digest)"
+  is_usable "$1" || { answer gone "${1##*/}"; return 0; }
+  answer python "${1##*/}" "$(sed -n 's/^ "interpreter-build": "\(.*\)",*$/\1/p' "$1/.drydock/manifest.json" | cut -c 1-200)"
+  answer files "${1##*/}" "$(cat "$1"/lib/python*/site-packages/*.dist-info/RECORD | digest)"
 }
 
 # What need not come again: the wheels that are unpacked, by the beginning of what they are called, with a note that can
@@ -113,26 +113,26 @@ describe() {
 known() {
   for _folder in "$_drydock"/wheels/*; do
     [ -d "$_folder" ] || continue
-    tell wheels "${_folder##*/}" "$(cd "$_folder" && grep -l '^{"format":2,' ./*.json 2>/dev/null | cut -c 3-18 | tr '\n' ' ')"
+    answer wheels "${_folder##*/}" "$(cd "$_folder" && grep -l '^{"format":2,' ./*.json 2>/dev/null | cut -c 3-18 | tr '\n' ' ')"
   done
   for _one in "$_drydock"/tools/uv-*/bin/uv; do
-    [ ! -x "$_one" ] || { _one=${_one%/bin/uv}; tell uv "${_one##*/uv-}"; }
+    [ ! -x "$_one" ] || { _one=${_one%/bin/uv}; answer uv "${_one##*/uv-}"; }
   done
   for _one in "$_drydock"/pythons/*/manifest.json "$_drydock"/cache/built/*/*.source.zip; do
-    [ ! -f "$_one" ] || { _one=${_one%/*}; tell archive "${_one##*/}"; }
+    [ ! -f "$_one" ] || { _one=${_one%/*}; answer archive "${_one##*/}"; }
   done
   for _one in "$_drydock"/data/files/*; do
-    [ ! -f "$_one" ] || tell archive "${_one##*/}"
+    [ ! -f "$_one" ] || answer archive "${_one##*/}"
   done
   for _one in "$_fleet"/scripts/*; do
-    [ ! -d "$_one" ] || tell script "${_one##*/}"
+    [ ! -d "$_one" ] || answer script "${_one##*/}"
   done
 }
 
 # The series of Python that may be here.
 pythons() {
   for _minor in 9 10 11 12 13 14; do
-    ! python_of "3.$_minor" >/dev/null || tell pythons "3.$_minor"
+    ! python_of "3.$_minor" >/dev/null || answer pythons "3.$_minor"
   done
 }
 
@@ -153,7 +153,7 @@ build() {
   make_new
   head -c "$_size" | tar -xf - || refuse "what came from the desk cannot be unpacked in $_fleet: is the disk full?"
   [ -f end ] || refuse "the connection broke while files came"
-  tell step building
+  answer step building
   keep_script
   if [ -f uv.gz ]; then
     _tool=$_drydock/tools/uv-$_uv
@@ -161,7 +161,7 @@ build() {
     [ -x "$_tool/bin/uv" ] || mv uv "$_tool" 2>/dev/null || [ -x "$_tool/bin/uv" ] || refuse "$_tool cannot be made"
   fi
   if [ -f asked.json ]; then
-    _found=$(python_of "$_series") && "$_found" -I -S -B -c "$_python" "$_drydock" >"$_new/out" || { tell refused; failed; }
+    _found=$(python_of "$_series") && "$_found" -I -S -B -c "$_python" "$_drydock" >"$_new/out" || { answer refused; failed; }
   fi
   exec 3<&0
   # The folder is named from here, as its path may have a space in it.
@@ -174,13 +174,13 @@ build() {
     watched sh "$_script" --build-only || failed
   fi
   describe "$_drydock/store/$_environment"
-  tell built
+  answer built
 }
 
 # What is here now: a build deletes what it finds damaged, and the desk has not sent that.
 failed() {
   known
-  tell known
+  answer known
   exit 1
 }
 
@@ -191,7 +191,7 @@ make_new() {
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
   # Where the network was gone and the desk with it, only an answer to what is sent says so.
   # shellcheck disable=SC2217 # so that it does not hold the connection's
-  while sleep 5 >/dev/null 2>&1 </dev/null && kill -0 $$; do tell alive; done 2>/dev/null &
+  while sleep 5 >/dev/null 2>&1 </dev/null && kill -0 $$; do answer alive; done 2>/dev/null &
   _alive=$!
   umask "$_modes"
   mkdir -p "$_fleet/scripts" || refuse "$_drydock cannot be written: set DRYDOCK_HOME for this user, where ssh sees it"
@@ -282,7 +282,7 @@ switch() {
     "$_fleet/scripts/$_sha256/$_file" || exit 1
   # The generation has a copy, and is the root now.
   rm -rf "${_fleet:?}/scripts/${_sha256:?}"
-  tell switched
+  answer switched
 }
 
 # --- collect ---

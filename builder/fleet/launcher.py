@@ -41,6 +41,7 @@ SILENCE = 15.0  # seconds without a sign of life after which the desk is gone
 ORPHANED = 5.0  # seconds of grace where the desk is gone
 LOOK = 2.0
 SAMPLE = 5.0
+STALLED = 300.0  # seconds without a byte of what the desk sends after which it is gone; fifty hosts share its network
 SHORTEST = 8  # characters of a secret, as in builder/secrets.py
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -53,9 +54,14 @@ class Line:
         self.heard = time.monotonic()
         self.is_open = True
 
-    def read(self) -> bytes:
-        """The next line, waited for; what is left at the end."""
+    def read(self, is_wanted: Callable[[], bool] = lambda: True) -> bytes:
+        """The next line, waited for as long as it is wanted; what is left at the end. Raises OSError."""
         while b"\n" not in self._rest and self.is_open:
+            while not select.select([0], [], [], 1.0)[0]:
+                if not is_wanted():
+                    raise OSError("nobody waits for this any more")
+                if time.monotonic() - self.heard > STALLED:
+                    raise OSError(f"nothing came for {STALLED:.0f} s")
             self.take()
         line, _, self._rest = self._rest.partition(b"\n")
         return line
@@ -74,8 +80,8 @@ class Line:
         return found
 
 
-def tell(mark: str, word: str, *rest: object) -> None:
-    """Say something to the desk. Where that is gone the input ends, too; whoever is to end all by that must live."""
+def answer(mark: str, word: str, *rest: object) -> None:
+    """Answer the desk. Where that is gone the input ends, too, and whoever is to end all by that must live."""
     with suppress(OSError):
         os.write(1, f"@{mark} {' '.join(map(str, (word, *rest)))}\n".encode())
 
@@ -180,7 +186,7 @@ def run(asked: dict[str, Any], mark: str, line: Line) -> int:
         if signals or is_over(line, 0.25):
             return 143
     if asked.get("resume"):
-        asked["arguments"] += resume_of(asked).arguments(asked["arguments"], Path.cwd())[0]
+        asked["arguments"] += resume_of(asked).find(asked["arguments"], Path.cwd()).arguments
 
     own = own_secrets()
     # What only this host knows, the desk cannot leave out of its log.
@@ -195,13 +201,13 @@ def run(asked: dict[str, Any], mark: str, line: Line) -> int:
     )
     readers = [redact(pipe, number, own) for number, pipe in ((1, child.stdout), (2, child.stderr)) if pipe is not None]
     tree = Tree(child.pid)
-    tell(mark, "began", child.pid)
+    answer(mark, "began", child.pid)
     watch(child, tree, mark, lambda: bool(signals) or is_over(line, 0.25))
     code = end(child, tree, asked["grace"], lambda: is_silent(line, 0.1))
     for reader in readers:
         reader.join(2.0)
     if select.select([], [1], [], 2.0)[1]:
-        tell(mark, "ended", code)
+        answer(mark, "ended", code)
     return code
 
 
@@ -249,7 +255,7 @@ def refuse_service(asked: dict[str, Any]) -> None:
 
 
 def watch(child: subprocess.Popen[bytes], tree: Tree, mark: str, is_ending: Callable[[], bool]) -> None:
-    """Wait for the end of a trainer, or until it is to end; tell what it uses meanwhile."""
+    """Wait for the end of a trainer, or until it is to end; report what it uses meanwhile."""
     look_at = sample_at = 0.0
     while child.poll() is None and not is_ending():
         now = time.monotonic()
@@ -261,7 +267,7 @@ def watch(child: subprocess.Popen[bytes], tree: Tree, mark: str, is_ending: Call
         if now >= sample_at and select.select([], [1], [], 0)[1]:
             sample_at = now + SAMPLE
             sample = {"time": round(time.time(), 1), "processes": len(living), "memory": memory_of(living)}
-            tell(mark, "sample", json.dumps({**sample, "load": os.getloadavg()[0]}))
+            answer(mark, "sample", json.dumps({**sample, "load": os.getloadavg()[0]}))
 
 
 def redact(pipe: IO[bytes], number: int, own: dict[str, str]) -> threading.Thread:
@@ -372,28 +378,27 @@ def resume_of(asked: dict[str, Any]) -> Any:
     module = types.ModuleType("drydock_resume")
     sys.modules["drydock_resume"] = module
     exec(compile(asked["code"], "resume.py", "exec"), module.__dict__)  # noqa: S102 # the desk's, as this is
-    return module.Resume(**{**asked["resume"], "has": tuple(asked["resume"]["has"])})
+    return module.Resume.of(asked["resume"])
 
 
 def look(asked: dict[str, Any], mark: str) -> None:
     """Say which checkpoint is the newest, and who this host is."""
     if asked["resume"]:
-        more, _ = resume_of(asked).arguments(asked["arguments"], Path.cwd())
-        if more:
-            module = sys.modules["drydock_resume"]
-            path = Path.cwd() / resume_of(asked).copy / more[-1]
-            path = path if path.exists() else Path.cwd() / more[-1]
-            step, changed = module._age(path)
-            tell(mark, "newest", json.dumps([step, round(changed, 3), more[-1], str(path.relative_to(Path.cwd()))]))
+        resume = resume_of(asked)
+        found = resume.find(asked["arguments"], Path.cwd()).path
+        if found is not None:
+            path = resume.place(Path.cwd()) / found
+            step, changed = sys.modules["drydock_resume"]._age(path)
+            answer(mark, "newest", json.dumps([step, round(changed, 3), str(found), str(path.relative_to(Path.cwd()))]))
     for key in sorted(
         [*Path.cwd().glob("swarm.pem"), *Path.cwd().glob("*/swarm.pem"), *Path.cwd().glob("*/*/swarm.pem")]
     ):
-        tell(mark, "identity", hashlib.sha256(key.read_bytes()).hexdigest())
+        answer(mark, "identity", hashlib.sha256(key.read_bytes()).hexdigest())
     # What the desk has, and would be looked for here.
     for name in asked.get("needs", ()):
         if not os.path.exists(name):
-            tell(mark, "absent", name)
-    tell(mark, "looked")
+            answer(mark, "absent", name)
+    answer(mark, "looked")
 
 
 class Lines:
@@ -435,41 +440,82 @@ def give(path: Path, mark: str) -> None:
     with tarfile.open(fileobj=lines, mode="w|") as archive:  # type: ignore[call-overload]
         archive.add(path, arcname="it")
     lines.close()
-    tell(mark, "given")
+    answer(mark, "given")
 
 
-def receive(path: Path, line: Line) -> None:
-    """Write what comes as lines of base64, up to a line with a dot. Raises OSError where the connection breaks."""
-    with path.open("wb") as file:
-        while (text := line.read()) != b".":
-            if not line.is_open and not text:
+class Content:
+    """What comes as lines of base64, up to a line with a dot: a file that is read once, into the folder `into`.
+
+    Reading raises OSError where the connection breaks, or where the next one has removed the folder.
+    """
+
+    def __init__(self, line: Line, into: Path) -> None:
+        self._line, self._into = line, into
+        self._rest = b""
+        self._is_whole = False
+
+    def read(self, size: int) -> bytes:
+        """So many bytes; fewer at the end."""
+        while len(self._rest) < size and not self._is_whole:
+            text = self._line.read(self._into.is_dir)
+            if text == b".":
+                self._is_whole = True
+            elif not self._line.is_open:
                 raise OSError("the connection broke")
-            file.write(base64.b64decode(text))
+            else:
+                self._rest += base64.b64decode(text)
+        found, self._rest = self._rest[:size], self._rest[size:]
+        return found
+
+    def finish(self) -> None:
+        """Read what is left. Raises OSError also where the desk has gone meanwhile: nobody wants it any more."""
+        while self.read(1 << 16):
+            pass
+        if select.select([0], [], [], 0)[0]:
+            self._line.take()
+        if not self._line.is_open:
+            raise OSError("the connection broke")
+
+
+def stage(folder: Path) -> Path:
+    """A new folder for what comes, in an existing one, without what those have left there that were killed.
+
+    Also what one fills that lives: the newest desk wins, and the others fail.
+    """
+    remove_stages(folder)
+    return Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
+
+
+def remove_stages(folder: Path) -> None:
+    """Remove what was half brought."""
+    for left in folder.glob(f"{STAGE}*"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def take(path: Path, mark: str, line: Line) -> None:
     """Put a checkpoint in place that comes as lines; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.mkdir()
+    new = stage(path.parent)
     try:
-        receive(new / "tar", line)
-        with tarfile.open(new / "tar") as archive:
+        content = Content(line, new)
+        with tarfile.open(fileobj=content, mode="r|") as archive:  # type: ignore[call-overload]
             for member in archive:
                 name = inside(member.name)
                 if member.isdir():
                     (new / name).mkdir(exist_ok=True)
                 elif member.isfile():
                     with (new / name).open("wb") as target:
-                        shutil.copyfileobj(archive.extractfile(member), target)  # type: ignore[arg-type]
+                        shutil.copyfileobj(archive.extractfile(member), target)
                     os.utime(new / name, (member.mtime, member.mtime))
+        content.finish()
         if not path.exists():
             os.rename(new / "it", path)
-        tell(mark, "taken")
+        answer(mark, "taken")
     finally:
-        shutil.rmtree(new)
+        shutil.rmtree(new, ignore_errors=True)
 
 
+STAGE = ".drydock-bring."
 BROUGHT = ".drydock-brought.json"
 """What the desk brought last, with the sha256 of each; relative to the folder of the trainer."""
 
@@ -488,69 +534,86 @@ def sha256_of(path: str) -> str | None:
     return digest.hexdigest()
 
 
-def unwanted(files: list[list[Any]]) -> list[str]:
-    """What was brought before, is not brought any more, and is as it came."""
+def brought_before() -> dict[str, str]:
+    """The files that the desk brought last, with the sha256 of each."""
     try:
         with open(BROUGHT, encoding="utf-8") as file:
-            before = json.load(file)
+            found = json.load(file)
     except (OSError, ValueError):
-        return []
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def unwanted(files: list[list[Any]]) -> list[str]:
+    """What was brought before, is not brought any more, and is as it came."""
     now = {path for path, *_ in files}
-    return [path for path, digest in before.items() if path not in now and sha256_of(str(inside(path))) == digest]
+    rows = brought_before().items()
+    return [path for path, digest in rows if path not in now and sha256_of(str(inside(path))) == digest]
 
 
 def compare(files: list[list[Any]], mark: str) -> None:
     """Say which files are not here as the desk has them; -1 where some are to be deleted."""
+    remove_stages(Path())
     lacking = [number for number, (path, _, digest, _) in enumerate(files) if sha256_of(str(inside(path))) != digest]
     lacking += [-1] if unwanted(files) else []
     for at in range(0, len(lacking), 1000):
-        tell(mark, "lacks", *lacking[at : at + 1000])
-    tell(mark, "compared")
+        answer(mark, "lacks", *lacking[at : at + 1000])
+    answer(mark, "compared")
 
 
 def bring(asked: dict[str, Any], mark: str, line: Line) -> None:
     """Put files in place that come as lines; each is whole or not there, and all are before the first is replaced."""
-    refuse_trainer()
+    remove_stages(Path())  # what else fills one has the lock, and ends by that
+    lock = refuse_trainer()
     wanted = {path: (digest, is_program) for path, _, digest, is_program in asked["files"]}
-    new = Path(f".drydock-bring.{os.getpid()}")
-    new.mkdir()
+    new = stage(Path())
     try:
-        receive(new / "tar", line)
+        content = Content(line, new)
         came: list[tuple[Path, str]] = []
-        with tarfile.open(new / "tar") as archive:
+        with tarfile.open(fileobj=content, mode="r|") as archive:  # type: ignore[call-overload]
             for member in archive:
                 path = str(inside(member.name))
                 beside = new / str(len(came))
                 with beside.open("wb") as target:
-                    shutil.copyfileobj(archive.extractfile(member), target)  # type: ignore[arg-type]
+                    shutil.copyfileobj(archive.extractfile(member), target)
                 digest, is_program = wanted[path]
                 if sha256_of(str(beside)) != digest:
                     sys.exit(f"drydock: error: {path} came damaged, or changed while it was sent")
                 beside.chmod(0o755 if is_program else 0o644)
                 came.append((beside, path))
-        for path in unwanted(asked["files"]):
+        content.finish()
+        now = {path: digest for path, (digest, _) in wanted.items()}
+        # Where we are killed after some, the next one knows what is to be deleted.
+        for name, listed in (("first", {**brought_before(), **now}), ("last", now)):
+            with (new / name).open("w", encoding="utf-8") as file:
+                json.dump(listed, file)
+        gone = unwanted(asked["files"])
+        os.replace(new / "first", BROUGHT)
+        for path in gone:
             os.unlink(path)
         for beside, path in came:
             os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             os.replace(beside, path)
-        with (new / "list").open("w", encoding="utf-8") as listed:
-            json.dump({path: digest for path, (digest, _) in wanted.items()}, listed)
-        os.replace(new / "list", BROUGHT)
-        tell(mark, "brought")
+        os.replace(new / "last", BROUGHT)
+        answer(mark, "brought")
     finally:
-        shutil.rmtree(new)
+        shutil.rmtree(new, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
-def refuse_trainer() -> None:
-    """End where something trains in this folder: its code would change under it. What was lost may still be ending."""
+def refuse_trainer() -> int | None:
+    """The lock of this folder, as hold has it; ends where something trains here: its code would change under it.
+
+    What was lost may still be ending.
+    """
     lock = hold()
     until = time.monotonic() + SILENCE + ORPHANED + LOOK
     while lock is not None and is_free(lock) is False:
         if time.monotonic() > until:
             sys.exit("drydock: error: something trains in this folder already")
         time.sleep(0.25)
-    if lock is not None:
-        os.close(lock)
+    return lock
 
 
 def main(mark: str) -> int:
@@ -558,8 +621,17 @@ def main(mark: str) -> int:
     line = Line()
     asked = json.loads(line.read())
     folder = os.path.join(os.path.expanduser("~"), asked["folder"])
-    os.makedirs(folder, exist_ok=True)
-    os.chdir(folder)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        os.chdir(folder)
+        return work(asked, mark, line)
+    except (OSError, tarfile.TarError) as error:
+        words = getattr(error, "strerror", None) or error
+        sys.exit(f"drydock: error: {getattr(error, 'filename', None) or folder}: {words}")
+
+
+def work(asked: dict[str, Any], mark: str, line: Line) -> int:
+    """Do what is asked in the working directory; returns the exit status."""
     if asked["do"] == "run":
         return run(asked, mark, line)
     if asked["do"] == "look":

@@ -9,6 +9,7 @@ group fleet/UID/services/STEM, and only its user's:
     lock            held by this process as long as it lives
     trainer.lock    held by the trainer, whose process id is in it: what a killed one of us left is found by it
     state.json      its state
+    history.json    what ran, the newest last: for the records of a desk
     log, log.1 ...  the trainer's output, without secrets
 
 It needs the standard library, Python 3.10.
@@ -23,15 +24,19 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from builder.embedded.state import read_json
 from builder.fleet import launcher
+from builder.run.records.summary import Summary
 from builder.run.supervise.journal import RotatingFile, Tail, write_state
 from builder.run.supervise.policy import Done, GiveUp, History, Policy, decide
 
+_RUNS = 30  # of which something is kept
 _GUARDING = 1.0  # seconds between two looks at the memory of a trainer that is guarded
 # It becomes the trainer; its process id is written before that, in the file that it holds.
 _BECOME = 'printf "%s\\n" "$$" >"$0"; exec sh "$@"'
@@ -50,10 +55,17 @@ class Service:
         """What exceeds the limits of the memory guard."""
         self.log = RotatingFile(folder / "log", self.policy.log_size, self.policy.log_files, _complain)
         self.tail = Tail()
+        self._printed = threading.Lock()  # of the summary, which a thread adds to
+        self._summary = Summary(self.policy.losses)
+        began = time.time()
+        identity = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(began))}-{os.urandom(4).hex()}"
+        self._ran: dict[str, Any] = {"id": identity, "arguments": list(self.asked["arguments"])}
+        before = read_json(folder / "history.json", {"runs": [dict]}) or {"runs": []}
+        self._runs = [*before["runs"][1 - _RUNS :], self._ran]
         self.state: dict[str, Any] = {
             "name": self.asked["name"],
             "supervisor": os.getpid(),
-            "began": time.time(),
+            "began": began,
             "restarts": 0,
             "version": hashlib.sha256((folder / "service.pyz").read_bytes() + asked).hexdigest(),
         }
@@ -113,10 +125,10 @@ class Service:
             return 1
         arguments = list(self.asked["arguments"])
         if self.policy.resume is not None:
-            more, passed_over = self.policy.resume.arguments(arguments, Path.cwd())
-            for path in passed_over:
+            found = self.policy.resume.find(arguments, Path.cwd())
+            for path in found.passed_over:
                 self._say(f"{path} is not whole, and is passed over")
-            arguments += more
+            arguments += found.arguments
         held = self.folder / "trainer.lock"
         lock = os.open(held, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         own = launcher.own_secrets()
@@ -191,6 +203,8 @@ class Service:
         sys.exit(f"drydock: error: what a killed service of {self.asked['name']} left does not end")
 
     def _line(self, text: bytes) -> None:
+        with self._printed:
+            self._summary.read(text)
         self.tail.add(text)
         self.log.write(text)
 
@@ -205,8 +219,12 @@ class Service:
         self.state = {**kept, **last, "phase": phase, "since": time.time(), **more}
         if phase == "ended" and more.get("last_exit"):
             self.state["last_lines"] = [line[:300] for line in self.tail.lines()[-3:]]
+        self._ran |= {name: value for name, value in self.state.items() if name not in ("sample", "version")}
+        with self._printed:
+            self._ran["losses"] = json.loads(json.dumps(self._summary.data()["losses"]))
         with suppress(OSError):  # a full disk does not stop the trainer
             write_state(self.folder / "state.json", self.state)
+            write_state(self.folder / "history.json", {"runs": self._runs})
 
 
 def _moment() -> bool:

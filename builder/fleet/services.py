@@ -25,10 +25,11 @@ from builder.embedded import state
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 from builder.files import write_atomically
-from builder.fleet import brought, launch
+from builder.fleet import brought, members, service_records, watch
 from builder.fleet.facts import Host
 from builder.fleet.hosts import folded, hosts_of, variables_of
-from builder.fleet.launch import Member
+from builder.fleet.journal import least_to_most
+from builder.fleet.members import Member
 from builder.fleet.outcome import CURRENT, SWITCHED, Deployment, locked
 from builder.fleet.ssh import Visit, visit
 from builder.names import stem
@@ -56,6 +57,8 @@ _CARRIED = (
     "fleet/launcher",
     "fleet/served",
     "run/__init__",
+    "run/records/__init__",
+    "run/records/summary",
     "run/supervise/__init__",
     "run/supervise/journal",
     "run/supervise/policy",
@@ -103,7 +106,7 @@ class _Ask(Visit):
         self.row = row
         self.lines: list[str] = []
 
-    def told(self, text: str) -> None:
+    def read_answer(self, text: str) -> None:
         word, _, rest = text.partition(" ")
         try:
             found = json.loads(rest)
@@ -113,7 +116,8 @@ class _Ask(Visit):
             # A host may say anything: what is a list of texts here is one.
             texts = {key: found.get(key) for key in ("identities", "warnings")}
             lists = {key: [str(one) for one in some] if isinstance(some, list) else [] for key, some in texts.items()}
-            self.row.found = {**found, **lists}
+            runs = found.get("runs")
+            self.row.found = {**found, **lists, "runs": runs if isinstance(runs, list) else []}
         elif word == "line" and isinstance(found, str):
             self.lines.append(found)
 
@@ -155,25 +159,29 @@ def install(
     _check_can_be_one(fleet, name, catalogue, fewest)
     files = brought.chosen(fleet, report)
     with locked(fleet.name):
-        found, wrong = launch.members_of(fleet, name, catalogue)
+        found, wrong = members.members_of(fleet, name, catalogue)
         for profile in {member.profile for member, _ in found.values()}:
             consent.check(profile, evaluate(profile, catalogue).content)
         rows = {host: Row(found[host][0].profile if host in found else name) for host in hosts}
         for host, why in wrong.items():
             rows[host].why = why
         _check(fleet, rows, found)
+        least = len(hosts) if fewest is None else fewest
         good = [host for host in hosts if not rows[host].why]
-        if len(good) < (len(hosts) if fewest is None else fewest):
+        if files is not None and len(good) >= least:
+            for host, why in brought.bring(files, [found[host][0] for host in good], report).items():
+                rows[host] = Row(rows[host].profile, why)
+            good = [host for host in good if not rows[host].why]
+        if len(good) < least:
             return rows
         _remember(fleet.name, name, {host: rows[host].profile for host in good})
-        if files is not None:
-            launch.bring(files, [found[host][0] for host in good], report)
         visits = []
         for host in good:
             member, answer = found[host]
             asked = _installation(fleet, member, answer, catalogue, arguments, files.digest if files else "")
             visits.append(_Ask(rows[host], host, asked, seconds=asked["grace"] + _BESIDE))
         visit(visits)
+    _record(fleet, rows, catalogue)
     for host in good:
         for warning in rows[host].found.get("warnings", ()):
             report.warn(f"{host}: {warning}")
@@ -189,7 +197,7 @@ def _check_can_be_one(fleet: Fleet, name: str, catalogue: Catalogue, fewest: int
             f"{name} trains on all hosts together, and a service is each host's own",
             hint=f"drydock run {name} --on {fleet.name} --supervise",
         )
-    if launch.desk_of(launch.folder_of(fleet.name, name)) is not None:
+    if watch.desk_of(watch.folder_of(fleet.name, name)) is not None:
         raise DrydockError(
             f"{name} runs on {fleet.name} from here", hint=f"drydock run {name} --on {fleet.name} --stop"
         )
@@ -205,7 +213,7 @@ def _check(fleet: Fleet, rows: Rows, found: Mapping[str, tuple[Member, Host]]) -
             owners.setdefault(str(digest), []).append(host)
     for hosts in owners.values():
         if len(set(hosts)) > 1:
-            raise launch.one_identity(hosts)
+            raise members.one_identity(hosts)
     for host in found:
         rows[host].found = {} if rows[host].why else {"ready": True}
 
@@ -272,10 +280,17 @@ def restart(fleet: Fleet, profiles: Mapping[str, str], catalogue: Catalogue) -> 
         )
         for host, row in rows.items()
     )
+    _record(fleet, rows, catalogue)
     return rows
 
 
-def uninstall(fleet: Fleet, name: str) -> Rows:
+def _record(fleet: Fleet, rows: Rows, catalogue: Catalogue) -> None:
+    """Take what hosts report of their runs into the records."""
+    for host, row in rows.items():
+        service_records.record(fleet.name, row.profile, host, row.found.get("runs", ()), catalogue)
+
+
+def uninstall(fleet: Fleet, name: str, catalogue: Catalogue) -> Rows:
     """Stop and remove the service of `name` on all hosts; logs, checkpoints and identities stay."""
     hosts = hosts_of(fleet)
     with locked(fleet.name):
@@ -284,6 +299,7 @@ def uninstall(fleet: Fleet, name: str) -> Rows:
         visit(_Ask(row, host, {"do": "remove"}, seconds=600) for host, row in rows.items())
         left = {host: row.profile for host, row in rows.items() if row.why}
         _remember(fleet.name, name, left)
+    _record(fleet, rows, catalogue)
     return rows
 
 
@@ -315,26 +331,33 @@ def _remember(fleet: str, name: str, hosts: Mapping[str, str]) -> None:
 
 def is_service(fleet: Fleet, name: str) -> bool:
     """Whether what is known here of `name` on a fleet is a service; without any knowledge, its hosts are asked."""
-    folder = launch.folder_of(fleet.name, name)
-    if launch.desk_of(folder) is not None:
+    folder = watch.folder_of(fleet.name, name)
+    if watch.desk_of(folder) is not None:
         return False
-    return name in remembered(fleet.name) or (name != "auto" and not launch.read_state_of(folder))
+    return name in remembered(fleet.name) or (name != "auto" and not watch.read_state_of(folder))
 
 
 # --- how they are --------------------------------------------------------------------------------------------------
 
 
-def status(fleet: Fleet, name: str) -> dict[str, Any]:
+def status(fleet: Fleet, name: str, catalogue: Catalogue) -> dict[str, Any]:
     """How the service of `name` is on each host. Raises UsageError where no host has it."""
-    rows = _asked(fleet, name)
+    rows = _asked(fleet, name, catalogue)
     return {"fleet": fleet.name, "name": name, "services": {host: _as_json(row) for host, row in rows.items()}}
 
 
-def _asked(fleet: Fleet, name: str) -> Rows:
+def _asked(fleet: Fleet, name: str, catalogue: Catalogue) -> Rows:
     rows = {host: Row(profile) for host, profile in _profiles(fleet, name).items()}
     visit(_Ask(row, host, {"do": "status", "fleet": fleet.name}) for host, row in rows.items())
+    _record(fleet, rows, catalogue)
     known = name in remembered(fleet.name)
-    if not known and not any(row.found.get("installed") for row in rows.values()):
+    installed = any(row.found.get("installed") for row in rows.values())
+    if not installed and any(row.found.get("runs") for row in rows.values()):
+        raise UsageError(
+            f"{name} is not a service of {fleet.name} any more; what it ran: drydock runs list {name}",
+            hint=f"drydock service install {name} --on {fleet.name}",
+        )
+    if not known and not installed:
         raise UsageError(f"{name} never ran on {fleet.name}", hint=f"drydock run {name} --on {fleet.name}")
     return rows
 
@@ -343,8 +366,8 @@ def _as_json(row: Row) -> dict[str, Any]:
     return {"profile": row.profile, "why": row.why, **row.found}
 
 
-def told(status: Mapping[str, Any]) -> Iterator[str]:
-    """A status in words."""
+def describe(status: Mapping[str, Any]) -> Iterator[str]:
+    """Describe a status."""
     rows = {
         host: Row(one["profile"], one["why"], {key: one[key] for key in one if key not in ("profile", "why")})
         for host, one in status["services"].items()
@@ -361,7 +384,7 @@ def described(rows: Rows) -> Iterator[str]:
         groups.setdefault(_words(row), []).append(host)
     for words, hosts in groups.items():
         used = [_memory_of(rows[host].state) for host in hosts]
-        memory = f", {min(used) / 1e6:.0f} to {max(used) / 1e6:.0f} MB" if all(used) else ""
+        memory = f", {least_to_most(used)}" if all(used) else ""
         yield f"{folded(hosts)}: {words}{memory}"
 
 
@@ -405,8 +428,8 @@ class _Follow(_Ask):
         super().__init__(row, host, {"do": "log", "lines": _FEW, "follow": True}, seconds=0)
         self.endless = True
 
-    def told(self, text: str) -> None:
-        super().told(text)
+    def read_answer(self, text: str) -> None:
+        super().read_answer(text)
         if self.lines:
             self.marked.clear()
             print(f"{self.host} | {sanitized(self.lines.pop())}", flush=True)

@@ -78,15 +78,15 @@ class Visit:
         self._bytes += size
         return self.endless or self._bytes <= _MOST
 
-    def heard(self, text: str, *, is_error: bool) -> None:
-        """A line came."""
+    def read(self, text: str, *, is_error: bool) -> None:
+        """Take a line that came."""
         start = f"@{self.mark} "
         if not is_error and text.startswith(start):
             self.marked.append(text[len(start) :])
-            self.told(text[len(start) :])
+            self.read_answer(text[len(start) :])
         elif text.strip():
             self.words.append(text)
-            self.said(text)
+            self.read_line(text)
 
     def ask_to_stop(self) -> None:
         """Have the host end what it does for us, in its time of grace."""
@@ -105,18 +105,18 @@ class Visit:
     def started(self) -> None:
         """The connection begins; for those who listen."""
 
-    def told(self, text: str) -> None:
-        """What the program says to us; for those who listen."""
+    def read_answer(self, text: str) -> None:
+        """Take an answer of the program; for those who listen."""
 
     def follow(self) -> Sequence[Visit]:
         """What comes after it has ended, at once."""
         return ()
 
-    def said(self, text: str) -> None:
-        """A line of the host's own; for those who listen."""
+    def read_line(self, text: str) -> None:
+        """Take a line of the host's own; for those who listen."""
 
     def values(self, word: str) -> list[str]:
-        """What the program told under a word."""
+        """What the program answered under a word."""
         return [text[len(word) + 1 :] for text in self.marked if text == word or text.startswith(f"{word} ")]
 
     def failure(self) -> str:
@@ -287,7 +287,7 @@ def _handler(one: Visit, begin: Callable[[Visit], None]) -> Any:
 
         def ev_read(self, worker: Any, node: str, sname: str, msg: bytes) -> None:  # noqa: ARG002
             if one.count(len(msg)):
-                one.heard(msg.decode("utf-8", "replace"), is_error=sname == "stderr")
+                one.read(msg.decode("utf-8", "replace"), is_error=sname == "stderr")
             else:
                 one.flooded = True
                 worker.abort()

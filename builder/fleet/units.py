@@ -45,8 +45,8 @@ class RefusedError(Exception):
     """What stands in the way, in words for the user."""
 
 
-def tell(mark: str, word: str, rest: Any) -> None:
-    """Say something to the desk."""
+def answer(mark: str, word: str, rest: Any) -> None:
+    """Answer the desk."""
     text = f"@{mark} {word} {json.dumps(rest)}\n".encode()
     while text:
         text = text[os.write(1, text) :]
@@ -364,7 +364,7 @@ class Host:
         self.end_orphan()
         for name in ("service.pyz", "service.json", "state.json", "lock", "trainer.lock"):
             (self.folder / name).unlink(missing_ok=True)
-        return {"installed": False, "removed": was or bool(state)}
+        return {"installed": False, "removed": was or bool(state), "runs": self.runs()}
 
     def end_orphan(self) -> None:
         """Kill what a service that was killed has left: the group of the process that holds the trainer's lock."""
@@ -401,8 +401,19 @@ class Host:
             "current": current,
             "manager": self.manager.state(),
             "now": time.time(),
+            "runs": self.runs(),
         }
         return {**row, "state": state} if installed or state else row
+
+    def runs(self) -> list[dict[str, Any]]:
+        """What ran here, the newest last; of one that was killed nobody has written the end."""
+        found = read_json(self.folder / "history.json").get("runs")
+        runs = [run for run in found if isinstance(run, dict)] if isinstance(found, list) else []
+        over = runs if not self.is_held() else runs[:-1]
+        for run in over:
+            if run.get("phase") != "ended":
+                run["phase"] = "killed"
+        return runs
 
     def log(self) -> list[str]:
         """The last lines of the log."""
@@ -493,16 +504,16 @@ def main(mark: str, store: str, fleet: str) -> int:
     try:
         if do in ("install", "restart", "remove"):
             lock = locked(host.folder)
-            tell(mark, "row", getattr(host, do)())
+            answer(mark, "row", getattr(host, do)())
             os.close(lock)
         elif do == "log":
             for line in host.log():
-                tell(mark, "line", line)
+                answer(mark, "line", line)
             if asked.get("follow"):
-                host.follow(lambda line: tell(mark, "line", line))
-            tell(mark, "row", {})
+                host.follow(lambda line: answer(mark, "line", line))
+            answer(mark, "row", {})
         else:
-            tell(mark, "row", host.check() if do == "check" else host.status())
+            answer(mark, "row", host.check() if do == "check" else host.status())
     except (RefusedError, OSError) as error:
         print(f"drydock: error: {error}", file=sys.stderr)
         return 1

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from builder.embedded.resume import PLACE
 from builder.profile.fields import (
     COUNT,
     CheckpointPattern,
@@ -53,16 +54,32 @@ class MemoryGuard(Model):
 
 
 class Resume(Model):
-    """How a trainer goes on from where it was: at each start it gets `flag` and its newest whole checkpoint."""
+    """How a trainer goes on from where it was: at each start it gets `flag` and its newest whole checkpoint, or
+    `arguments`; nothing, where there is none.
+    """
 
-    flag: Text = Field(pattern=r"^--?[A-Za-z0-9][A-Za-z0-9_-]*$")
+    flag: Text | None = Field(default=None, pattern=r"^--?[A-Za-z0-9][A-Za-z0-9_-]*$")
     """The argument before the checkpoint's path, for instance "--resume_from_checkpoint"."""
+    arguments: Annotated[list[Text], Field(min_length=1)] | None = None
+    """Instead of `flag`, for a trainer that wants it in another way: ["--init_from=resume"], or, with the checkpoint's
+    path, ["ckpt_path={checkpoint}"]."""
     newest: CheckpointPattern
     """Where checkpoints are, relative to the working directory, for instance "out/checkpoint-*"; the newest has the
     greatest last number in its name."""
     has: list[RelativePath] = []
     """What a whole one has, beside files that are not cut off: for transformers ["trainer_state.json"], which it writes
     last."""
+
+    @model_validator(mode="after")
+    def _has_one_way(self) -> Self:
+        if (self.flag is None) == (self.arguments is None):
+            raise ValueError('either flag, as in "--resume", or arguments, as in ["--init_from=resume"]')
+        return self
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The arguments, with "{checkpoint}" for its path."""
+        return (self.flag, PLACE) if self.flag is not None else tuple(self.arguments or ())
 
 
 class Supervise(Model):

@@ -27,7 +27,7 @@ def resume_of(profile: Profile, lock: Lock) -> Resume | None:
     copy = ""
     if trainer.source is not None and lock.trainer is not None:
         copy = "/".join(filter(None, (lock.trainer.folder, trainer.source.folder)))
-    return Resume(said.flag, said.newest, tuple(said.has), copy, trainer.needs or "")
+    return Resume(said.words, said.newest, tuple(said.has), copy, trainer.needs or "")
 
 
 def job_of(profile: Profile) -> dict[str, Any]:

@@ -184,7 +184,7 @@ def test_a_failure_on_one_host_is_its_own_and_it_starts_again(lab: Lab) -> None:
     code += "    (out / f'checkpoint-{len(list(out.iterdir()))}').write_text('whole')\n"
     code += "    print('CUDA lost', flush=True)\n    sys.exit(7)\n"
     tail = "[supervise]\nbackoff = 0.5\n[supervise.restart.lost]\ncodes = [7]\n"
-    tail += '[supervise.resume]\nflag = "--resume"\nnewest = "out/checkpoint-*"\n'
+    tail += '[supervise.resume]\narguments = ["--from={checkpoint}"]\nnewest = "out/checkpoint-*"\n'
     trainer(lab, code + COUNT.format(steps=2, pause=0), tail)
     alone = lab.desk.drydock("run", "small", "--on", "lab").failed(1, "h2 failed")
     assert "h1 | step 2" in alone.stdout
@@ -192,7 +192,7 @@ def test_a_failure_on_one_host_is_its_own_and_it_starts_again(lab: Lab) -> None:
     done = lab.desk.drydock("run", "small", "--on", "lab", "--supervise").succeeded()
     assert "h2: exit status 7 (lost); again in 0.5 s" in done.stderr
     # Each start goes on from the newest there is by then.
-    assert re.findall(r"h2 \| given (.*)", done.stdout) == ["--resume out/checkpoint-0", "--resume out/checkpoint-1"]
+    assert re.findall(r"h2 \| given (.*)", done.stdout) == ["--from=out/checkpoint-0", "--from=out/checkpoint-1"]
     assert "h2 | step 2" in done.stdout
 
 
@@ -389,7 +389,7 @@ def test_two_trainers_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.
 GONE = """
 import subprocess
 from builder.fleet import launcher
-launcher.tell("x", "began")
+launcher.answer("x", "began")
 child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
 looks = iter([False, False, True])
 tree = launcher.Tree(child.pid)
@@ -398,7 +398,7 @@ raise SystemExit(launcher.end(child, tree, 0.0, lambda: True))
 """
 
 
-def test_a_desk_that_is_gone_when_it_is_told_something_leaves_no_trainer() -> None:
+def test_a_desk_that_is_gone_when_it_is_answered_leaves_no_trainer() -> None:
     heard, said = os.pipe()
     os.close(heard)
     done = subprocess.run([sys.executable, "-c", GONE], stdout=said, stderr=subprocess.PIPE, check=False)

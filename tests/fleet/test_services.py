@@ -30,6 +30,7 @@ if not key.exists():
     key.write_bytes(os.urandom(16))
 print("anchor", anchor.version, "depth", os.environ.get("DEPTH"), "words", sys.argv[1:], flush=True)
 print("token", os.environ.get("HF_TOKEN"), flush=True)
+print("loss=7.5", flush=True)
 pathlib.Path("pid.new").write_text(str(os.getpid()))
 os.rename("pid.new", "pid")
 while not pathlib.Path("fail").exists():
@@ -93,6 +94,7 @@ def status(lab: Lab) -> str:
 
 
 def test_units_are_installed_updated_and_taken_back_in_one_command_each(served: Lab) -> None:
+    served.desk.environment["DRYDOCK_RECORDS"] = "1"
     h1, h2 = served.hosts["h1"], served.hosts["h2"]
     own = h2.home / ".config/drydock/secrets"
     own.parent.mkdir(parents=True)
@@ -152,8 +154,29 @@ def test_units_are_installed_updated_and_taken_back_in_one_command_each(served: 
     assert f"h[1-2]: small {new} runs" in served.deploy("--restart", fleet="pair").succeeded().stderr
     assert f"h[1-2]: small {key} runs" in served.deploy("--rollback", "--restart", fleet="pair").succeeded().stderr
 
+    # What ran without the desk is in its records: one for each start of a service, here four on h1.
+    listed = served.desk.drydock("runs", "list").succeeded().stdout.splitlines()
+    assert len([line for line in listed if line.endswith("service on h1")]) == 1
+    assert len([line for line in listed if line.endswith("service on h2")]) == 1
+    last = served.desk.drydock("runs", "list", "--json").succeeded()
+    on_h1 = [run for run in json.loads(last.stdout) if (run["process"] or {}).get("service") == "h1"]
+    shown = served.desk.drydock("runs", "show", on_h1[0]["id"]).succeeded().stdout
+    assert "drydock service install small --on pair -- --more '50% of $HOME'" in shown
+    assert "state:       service on h1" in shown
+    assert f"environment: {h1.current('small')}" in shown
+    served.desk.drydock("runs", "delete", on_h1[0]["id"]).succeeded()
+
     third = {trainer(h1), trainer(h2)}
     done = service(served, "uninstall").succeeded()
+    runs = [
+        (run["end"]["why"], run["losses"])
+        for run in json.loads(served.desk.drydock("runs", "list", "--json").succeeded().stdout)
+        if run["end"]["why"] != "h[1-2] failed"  # that was run --on
+    ]
+    assert len(runs) == 6, "that which was deleted stays so"
+    assert [why for why, _ in runs].count("its end was not seen") == 1
+    assert [why for why, _ in runs].count("stopped") == 5
+    assert {"h1 loss": 7.5} in [losses for _, losses in runs]
     assert "h[1-2]: small is removed" in done.stdout
     assert not any(map(is_alive, third))
     assert not unit(h1).exists()
@@ -264,3 +287,4 @@ def test_logs_are_followed_and_a_trainer_that_takes_too_much_memory_is_stopped(s
     assert not is_alive(int((h1.home / "drydock/small/pid").read_text()))
     assert "make batches smaller" in served.desk.drydock("run", "small", "--on", "pair", "--logs").succeeded().stdout
     service(served, "uninstall").succeeded()
+    served.desk.drydock("run", "small", "--on", "pair", "--status").failed(2, "not a service of pair any more")

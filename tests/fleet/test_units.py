@@ -146,7 +146,9 @@ def test_an_agent_is_installed_updated_and_taken_back(tmp_path: Path) -> None:
     assert "was changed by hand" in mac.does("status")[0]["note"]
     mac.file.write_bytes(ours)
     number = mac.does("status")[0]["state"]["trainer"]
-    assert mac.does("remove") == ({"installed": False, "removed": True}, "")
+    row, why = mac.does("remove")
+    assert [run["phase"] for run in row.pop("runs")][-1] == "ended"
+    assert (row, why) == ({"installed": False, "removed": True}, "")
     assert not mac.file.exists()
     assert not Path(f"/proc/{number}/cmdline").exists() or not Path(f"/proc/{number}/cmdline").read_bytes()
     assert log.exists()
@@ -198,9 +200,9 @@ def test_what_a_host_says_of_its_service_is_text() -> None:
     ):
         row = services.Row("small")
         asked = services._Ask(row, "h1", {"do": "status"})
-        asked.told(f"row {json.dumps(lie)}")
+        asked.read_answer(f"row {json.dumps(lie)}")
         one = {"profile": "small", "why": "", **row.found}
-        told = "".join(services.told({"fleet": "lab", "name": "small", "services": {"h1": one}}))
+        told = "".join(services.describe({"fleet": "lab", "name": "small", "services": {"h1": one}}))
         assert "h1: small" in told
         assert "\x1b" not in told
 

@@ -37,6 +37,7 @@ def needs_slurm(test: Callable[..., None]) -> Callable[..., None]:
     return marked
 
 
+OTHERWISE = {"resume": {"arguments": ["it's {checkpoint}", "--go"], "newest": "out/a step-*"}}
 RESUME = {"resume": {"flag": "--resume", "newest": "out/a step-*", "has": ["trainer_state.json"]}}
 
 # Says who and where it is, and what it was given.
@@ -49,8 +50,8 @@ print("TRAINED", os.uname().nodename, os.environ.get("PET_NNODES"), sys.argv[1:]
 COUNTING = """\
 import json, os, pathlib, sys, time
 begin = 0
-if "--resume" in sys.argv:
-    begin = json.loads(pathlib.Path(sys.argv[sys.argv.index("--resume") + 1]).read_text())["step"]
+if sys.argv[-1].startswith("--from="):
+    begin = json.loads(pathlib.Path(sys.argv[-1][len("--from="):]).read_text())["step"]
 if os.uname().nodename == "h1":
     print("BEGINS AT", begin, flush=True)
 for step in range(begin + 1, begin + int(sys.argv[1]) + 1):
@@ -137,7 +138,12 @@ def nodes(sandbox: Sandbox, count: int, code: str = TELLING, tail: str = "", lau
 def test_the_batch_script_is_sound_under_every_shell(tmp_path: Path) -> None:
     scripts = [
         rendered_batch_script(one)
-        for one in (make(), make(supervise=RESUME), plan({"slurm": ["--nodes=2"]}, supervise=RESUME))
+        for one in (
+            make(),
+            make(supervise=RESUME),
+            make(supervise=OTHERWISE),
+            plan({"slurm": ["--nodes=2"]}, supervise=RESUME),
+        )
     ]
     for text in scripts:
         path = tmp_path / "job.sh"
@@ -378,7 +384,14 @@ def test_stop_ends_it_and_it_does_not_start_again(desk: Desk) -> None:
     assert "is over" in desk.drydock("run", "small", "--slurm", "--stop").succeeded().stderr
 
 
-RESUMING = '[supervise]\ngrace = 1\nbudget = 1\n[supervise.resume]\nflag = "--resume"\nnewest = "out/step-*.json"\n'
+RESUMING = """\
+[supervise]
+grace = 1
+budget = 1
+[supervise.resume]
+arguments = ["it's", "--from={checkpoint}"]
+newest = "out/step-*.json"
+"""
 
 
 @needs_slurm

@@ -253,15 +253,35 @@ def test_the_newest_is_that_of_the_greatest_step(tmp_path: Path) -> None:
     for step in (9, 10, 100):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}/model").touch()
-    resume = Resume("--resume", "checkpoint-*")
-    assert resume.arguments([], tmp_path) == (["--resume", "checkpoint-100"], [])
-    assert resume.arguments(["--resume=x"], tmp_path) == ([], [])
-    assert Resume("--resume", "none-*").arguments([], tmp_path) == ([], [])
+    words = ("--resume", "{checkpoint}")
+    resume = Resume(words, "checkpoint-*")
+    assert resume.find([], tmp_path) == (["--resume", "checkpoint-100"], Path("checkpoint-100"), [])
+    assert resume.find(["--resume=x"], tmp_path) == ([], None, [])
+    assert Resume(words, "none-*").find([], tmp_path) == ([], None, [])
     # As a trainer that is run in a copy of its source has them, and one in its working tree.
-    of_copy = Resume("--resume", "model", copy="checkpoint-9", needs="checkpoint-10/none")
-    assert of_copy.arguments([], tmp_path) == (["--resume", "model"], [])
-    in_tree = Resume("--resume", "model", copy="checkpoint-9", needs="checkpoint-10/model")
-    assert in_tree.arguments([], tmp_path) == ([], [])
+    of_copy = Resume(words, "model", copy="checkpoint-9", needs="checkpoint-10/none")
+    assert of_copy.find([], tmp_path) == (["--resume", "model"], Path("model"), [])
+    in_tree = Resume(words, "model", copy="checkpoint-9", needs="checkpoint-10/model")
+    assert in_tree.find([], tmp_path) == ([], None, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "added"),
+    [
+        (("--init_from=resume",), ["config/a.py"], ["--init_from=resume"]),
+        (("--init_from=resume",), ["--init_from=gpt2"], []),
+        (("ckpt_path={checkpoint}", "resume=true"), ["lr=1"], ["ckpt_path=ckpt.pt", "resume=true"]),
+        (("ckpt_path={checkpoint}", "resume=true"), ["resume=false"], []),
+        (("{checkpoint}",), ["--resume"], ["ckpt.pt"]),
+        (("--resume",), ["--resume-never"], ["--resume"]),
+    ],
+)
+def test_a_trainer_goes_on_by_arguments_of_its_own(
+    tmp_path: Path, words: tuple[str, ...], given: list[str], added: list[str]
+) -> None:
+    (tmp_path / "ckpt.pt").write_bytes(b"whole")
+    assert Resume(words, "ckpt.pt").find(given, tmp_path).arguments == added
+    assert Resume(words, "none.pt").find(given, tmp_path).arguments == []
 
 
 def safetensors(data: bytes) -> bytes:
@@ -294,6 +314,14 @@ def test_a_checkpoint_that_is_cut_off_is_not_whole(tmp_path: Path, name: str, co
 def test_a_checkpoint_is_looked_for_in_the_working_directory_only(desk: Sandbox) -> None:
     trainer(desk, "pass", 'resume = { flag = "--resume", newest = "out/../../*" }\n')
     desk.drydock("profile", "check", "small").failed(1, "leads out of the working directory")
+
+
+@pytest.mark.parametrize("way", ["", 'flag = "--resume", arguments = ["--resume"], '])
+def test_there_is_one_way_to_go_on(desk: Sandbox, way: str) -> None:
+    trainer(desk, "pass", f'resume = {{ {way}newest = "out/*" }}\n')
+    desk.drydock("profile", "check", "small").failed(
+        1, "supervise.resume", 'either flag, as in "--resume", or arguments'
+    )
 
 
 @pytest.mark.slow

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.preloaded import Preloaded
 
 pytestmark = pytest.mark.slow
 
@@ -66,6 +69,16 @@ def python(env: Path, *arguments: str | Path, patched: bool = False) -> subproce
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
 
 
+@pytest.fixture(scope="module")
+def warm(cpu_env: Path) -> Iterator[Preloaded]:
+    """The Python of `cpu` with what proofs import, for all but the proofs themselves; with their variables."""
+    variables = {name: value for name, value in os.environ.items() if name != "DRYDOCK_PATCHED"}
+    quiet = runpy.run_path(str(RESUME))["QUIET"]
+    modules = ["torch", "accelerate", "transformers.trainer", "transformers.models.llama.modeling_llama"]
+    with Preloaded(cpu_env / "bin/python", modules, env={**variables, **quiet}) as made:
+        yield made
+
+
 @pytest.mark.parametrize("proof", [EMPTY, UNWRAP, TRAIN], ids=lambda path: path.stem)
 def test_a_proof_passes_with_the_patches(cpu_env: Path, proof: Path) -> None:
     done = python(cpu_env, proof, patched=True)
@@ -87,10 +100,9 @@ def test_a_proof_fails_without_the_patches_with_the_very_error(unpatched_env: Pa
     assert error in done.stderr
 
 
-def test_batches_are_those_of_the_plain_loader_one_by_one(cpu_env: Path) -> None:
+def test_batches_are_those_of_the_plain_loader_one_by_one(warm: Preloaded) -> None:
     """Seen from outside the proof: the same numbers, written down here."""
-    done = python(
-        cpu_env,
+    done = warm.run(
         "-c",
         "from accelerate import Accelerator\n"
         "from torch.utils.data import DataLoader\n"
@@ -123,19 +135,18 @@ def test_swallowing_the_argument_is_caught(unpatched_env: Path) -> None:
     assert "AssertionError: compiled, False: still compiled" in done.stderr
 
 
-def test_a_repair_without_a_warning_is_caught_where_ours_is_expected(cpu_env: Path) -> None:
+def test_a_repair_without_a_warning_is_caught_where_ours_is_expected(warm: Preloaded) -> None:
     """Upstream's repair is silent: it passes where nothing else is promised, and fails as Drydock's."""
     silent = "DataLoaderShard._warn_empty = lambda self: None\nproof.main()"
-    assert python(cpu_env, "-c", LOAD + silent, EMPTY).returncode == 0
-    done = python(cpu_env, "-c", LOAD + silent, EMPTY, patched=True)
+    assert warm.run("-c", LOAD + silent, EMPTY).returncode == 0
+    done = warm.run("-c", LOAD + silent, EMPTY, env={"DRYDOCK_PATCHED": "1"})
     assert done.returncode == 1
     assert "AssertionError: no rows: 0 warnings instead of one: []" in done.stderr
 
 
-def test_the_warning_is_visible_once_for_each_loader_and_names_the_numbers(cpu_env: Path) -> None:
+def test_the_warning_is_visible_once_for_each_loader_and_names_the_numbers(warm: Preloaded) -> None:
     """By default, on stderr; a second epoch is silent, a second loader is not, a full one is."""
-    done = python(
-        cpu_env,
+    done = warm.run(
         "-c",
         "from accelerate import Accelerator\n"
         "from torch.utils.data import DataLoader\n"
@@ -153,10 +164,9 @@ def test_the_warning_is_visible_once_for_each_loader_and_names_the_numbers(cpu_e
     assert "lower gradient_accumulation_steps" in first
 
 
-def test_a_loader_without_an_accelerator_warns_too(cpu_env: Path) -> None:
+def test_a_loader_without_an_accelerator_warns_too(warm: Preloaded) -> None:
     """accelerate's logger raises before its state exists; the warning must not become that error."""
-    done = python(
-        cpu_env,
+    done = warm.run(
         "-c",
         "from accelerate.data_loader import DataLoaderShard\n"
         "from accelerate.state import PartialState\n"
@@ -175,14 +185,16 @@ def test_a_killed_training_resumes_with_the_pins_of_cpu(cpu_env: Path) -> None:
     )
 
 
-def test_a_resume_that_loses_the_optimizer_is_found(cpu_env: Path, tmp_path: Path) -> None:
+def test_a_resume_that_loses_the_optimizer_is_found(
+    warm: Preloaded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     forgetful = tmp_path / "resume_training.py"
     kept = "trainer.train(resume_from_checkpoint"
     lost = "trainer._load_optimizer_and_scheduler = lambda *_: None\n    trainer.train(resume_from_checkpoint"
     assert kept in RESUME.read_text()
     forgetful.write_text(RESUME.read_text().replace(kept, lost))
-    done = subprocess.run([cpu_env / "bin/python", "-I", forgetful], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert (
-        "after a resume at step 4 these are not those of an undisturbed run: losses, weights, optimizer" in done.stderr
-    )
+    main = runpy.run_path(str(forgetful))["main"]
+    monkeypatch.setitem(main.__globals__, "child", lambda output, what: warm.run(forgetful, output, what))
+    different = "after a resume at step 4 these are not those of an undisturbed run: losses, weights, optimizer"
+    with pytest.raises(SystemExit, match=f"^{different}$"):
+        main()

@@ -53,21 +53,21 @@ def resumes(entry: Entry, script: Script, place: Path, longest: float) -> Resume
         found = lines(output)
         return f": {secrets.redacted(found[-1], environment, names)}" if found else ""
 
-    status, before = run((), 1, lambda: bool(resume.arguments((), place)[0]))
-    more, _ = resume.arguments((), place)
+    status, before = run((), 1, lambda: resume.find((), place).path is not None)
+    more, checkpoint, _ = resume.find((), place)
     if status:
         return Resumed(False, f"it ended with exit status {status}{last(before)}")
-    if not more:
+    if checkpoint is None:
         return Resumed(None, f"with [bench] arguments it writes no checkpoint that matches {resume.newest}")
     again, after = run(more, 2, lambda: False)
     if again is None:
         return Resumed(False, f"after a kill it did not end within {longest:g} s")
     if again:
-        return Resumed(False, f"started again at {more[1]}, it ended with exit status {again}{last(after)}")
+        return Resumed(False, f"started again at {checkpoint}, it ended with exit status {again}{last(after)}")
     first, second = (_first_step(output, bench.step) for output in (before, after))
     if first is not None and second is not None and second <= first:
-        return Resumed(False, f"started again at {more[1]}, it began anew, at step {second}")
-    return Resumed(True, f"{'killed' if status is None else 'ended'}, and went on from {more[1]}")
+        return Resumed(False, f"started again at {checkpoint}, it began anew, at step {second}")
+    return Resumed(True, f"{'killed' if status is None else 'ended'}, and went on from {checkpoint}")
 
 
 def _first_step(output: bytes, pattern: str) -> int | None:

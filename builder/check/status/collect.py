@@ -116,7 +116,8 @@ def run(head: folder.Head) -> dict[str, Any]:
         "seeds": record.get("seeds") or {},
         "losses": shown.get("losses") or {},
         "curves": shown.get("curves") or {},
-        "used": shown.get("used") or {},
+        # One sample, at the start of the trainer, says nothing of what it used.
+        "used": {} if (used := shown.get("used") or {}).get("samples") == 1 else used,
         "use": shown.get("use") or [],
     }
 

@@ -63,8 +63,8 @@ def begin(
             **({"of": of} if of else {}),
             **({"fleet": fleet} if fleet else {}),
             "process": life.of_job(job) if job else life.of(os.getpid()),
-            "script": _keep_file(script_path),
-            "lock": _keep_file(lock),
+            "script": keep_file(script_path),
+            "lock": keep_file(lock),
             "secrets": list(names),
             "tags": [],
             "note": "",
@@ -82,7 +82,7 @@ def begin(
     return path
 
 
-def _keep_file(path: Path | None) -> dict[str, Any] | None:
+def keep_file(path: Path | None) -> dict[str, Any] | None:
     """Keep a file that runs share: its digest; None where it cannot be read."""
     content = None if path is None else state.read_bytes(path, state.LARGE, follow=True)
     return None if content is None else {"object": folder.keep(content)}

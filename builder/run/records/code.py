@@ -59,7 +59,10 @@ DIRTY = re.compile(r" S.(M.|.U)")
 _IS_PRIVATE = "its name is that of a secret"
 _IS_ENCRYPTED = "git keeps it encrypted"
 _ENCRYPTS = re.compile(r".*(crypt|secret|sops|gpg|vault|\bage\b).*", re.IGNORECASE)
-_RERUN = re.compile(r"(.*/)?rerun-[0-9]{8}-[0-9]{6}-[0-9a-f]{8}/")  # what drydock rerun has made
+MADE = re.compile(
+    r"(^|/)(__pycache__|\.?venv|node_modules|\.[a-z_]+_cache|[^/]+\.egg-info|rerun-[0-9]{8}-[0-9]{6}-[0-9a-f]{8})/|\.py[co]$"
+)
+"""What programs make again, and `drydock rerun` has made: no code."""
 _UNDER_WAY = {
     "rebase-merge": "rebase",
     "rebase-apply": "rebase",
@@ -127,7 +130,7 @@ def _found(places: _Places, since: float, environ: Mapping[str, str], hidden: Ma
         return {"why": _reason(known.stderr) if known else f"git took longer than {_TIME:g} s"}
     found, changed = parse(known.stdout)
     listed = unknown.stdout.split("\0")[:-1] if unknown is not None else []
-    names = [name for name in listed if not _RERUN.fullmatch(name)]
+    names = [name for name in listed if not MADE.search(name)]
     found["submodules"] = _submodules(top, environ, hidden)
     changed = _with_dirty(top, changed, found["submodules"])
     reader = _Reader(top, since, found["submodules"], _encrypted(top, [*dict(changed), *names], environ))

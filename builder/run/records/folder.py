@@ -114,12 +114,14 @@ class Head(NamedTuple):
     def state(self) -> str:
         """How it is: running, ended, elsewhere (on another machine), or what is wrong with its record.
 
-        Of a job of Slurm its word where it was asked, else submitted.
+        Of a job of Slurm its word where it was asked, else submitted; of a service of a fleet its host.
         """
         if self.problem or self.end is not None:
             return self.problem or "ended"
         if self.job:
             return str((self.process or {}).get("state", "submitted"))
+        if on := (self.process or {}).get("service"):
+            return f"service on {on}"
         return "elsewhere" if self.process is None or not life.is_of_here(self.process) else "running"
 
     @property
@@ -155,6 +157,11 @@ def timestamp(now: float) -> str:
     '1970-01-01T00:00:00.000Z'
     """
     return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def is_id(word: str) -> bool:
+    """Whether a word has the form of the id of a run."""
+    return _ID.fullmatch(word) is not None
 
 
 def path_of(identity: str) -> Path:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from builder import process, secrets
 from builder.build.script import Script, build_script
-from builder.embedded import git
+from builder.embedded import git, state
 from builder.errors import DrydockError, ToolError, UsageError
 from builder.files import beside
 from builder.project.sources import consent
 from builder.run.records import folder
 from builder.run.records.begin import begin
 from builder.run.records.caller import as_it_was
-from builder.run.records.code import DIRTY, SUBMODULES
+from builder.run.records.code import DIRTY, MADE, SUBMODULES
 from builder.store import roots
 from builder.store.layout import Store
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 _GIT = ["git", "--no-pager", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
 
 
-_MADE = re.compile(r"(^|/)(__pycache__|\.?venv|node_modules|\.[a-z_]+_cache|[^/]+\.egg-info)/|\.py[co]$|^rerun-")
 _IGNORED = 1000
+_POINTER = 1024  # bytes of a file of git-lfs without its content, at most
 
 
 class Submodule(NamedTuple):
@@ -122,7 +122,7 @@ def _code(record: Mapping[str, Any], repository: Path | None, lacks: list[str]) 
         return {}
     top, commit = Path(str(code.get("folder", ""))), str(code["commit"])
     remotes = code.get("remotes") or {}
-    own = [top, Path(str(code["repository"]))] if code.get("repository") else [top]
+    own = [top, *(Path(str(one)) for one in [code.get("repository")] if one)]
     places = [*own, *(_on_this_disk(top, url) for url in remotes.values())] if repository is None else [repository]
     try:
         source = next((place for place in places if place is not None and _has(place, commit)), None)
@@ -149,7 +149,7 @@ def _ignored(record: Mapping[str, Any]) -> list[str]:
         done = _git(ask)
     except ToolError:
         return []
-    return [name for name in done.stdout.split("\0")[:-1] if not _MADE.search(name)][:_IGNORED]
+    return [name for name in done.stdout.split("\0")[:-1] if not MADE.search(name)][:_IGNORED]
 
 
 def _on_this_disk(top: Path, url: str) -> Path | None:
@@ -257,6 +257,8 @@ def rerun(again: Again, target: Path, report: Reporter) -> NoReturn:
     if not Store.here().is_built(store_name) or Store.here().lacks_data(again.script):
         build_script(record["name"], script, report)
     bring(again, target.absolute())
+    if found := pointers(target):
+        report.warn(f"git-lfs did not bring the content of {', '.join(found[:5])}: install it; there: git lfs pull")
     report.step(f"run {record['id']} again, in {target}")
     words = [] if record["command"] == "train" else [record["command"]]
     environment, names = environment_of(record, report)
@@ -305,6 +307,14 @@ def bring(again: Again, target: Path) -> None:
         new.rename(target)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def pointers(target: Path) -> list[str]:
+    """The files of a checkout that are those of git-lfs, and have only where it keeps their content."""
+    done = _git(["-C", str(target), "ls-files", "-z", "--", ":(top,attr:filter=lfs)"])
+    names = done.stdout.split("\0")[:-1] if not done.code else []
+    begin = b"version https://git-lfs.github.com/spec/"
+    return [one for one in names if (state.read_bytes(target / one, _POINTER) or b"").startswith(begin)]
 
 
 def _bring_submodule(submodule: Submodule, new: Path) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from builder.run.records.history import Logged
-from builder.run.supervise.sample import Sample
+if TYPE_CHECKING:  # a service of a fleet carries this, and none of those
+    from builder.run.records.history import Logged
+    from builder.run.supervise.sample import Sample
 
 # loss=1.5, 'loss': 1.5, "train_loss": nan, loss 1.5
 LOSS = re.compile(

@@ -65,7 +65,8 @@ def _lasted(started: str, end: dict[str, Any] | None) -> str:
 def describe(record: Record, head: Head) -> Iterator[str]:
     """All that matters of a run, for people."""
     end = record["end"] or head.end
-    words = shlex.join(["drydock", "run", record["name"], *_words(record)])
+    verb = ["service", "install"] if _is_service(record) else ["run"]
+    words = shlex.join(["drydock", *verb, record["name"], *_words(record)])
     yield f"{record['id']}  {printable(words)}"
     why = f": {end['why']}" if end and end["why"] not in ("", _state(head)) else ""
     yield from _field("state", _state(head) + why)
@@ -90,9 +91,14 @@ def _generation(record: Record) -> str:
     return f" (generation {record['generation']})" if record.get("generation") else ""
 
 
+def _is_service(record: Record) -> bool:
+    """Whether a host of a fleet ran it by itself, without a desk."""
+    return bool((record.get("fleet") or {}).get("service"))
+
+
 def _words(record: Record) -> list[str]:
     command = [] if record["command"] == "train" else [record["command"]]
-    supervised = ["--supervise"] if record.get("supervised") else []
+    supervised = ["--supervise"] if record.get("supervised") and not _is_service(record) else []
     supervised += ["--slurm"] if record["process"].get("job") else []
     supervised += ["--on", record["fleet"]["name"]] if record.get("fleet") else []
     return [*command, *supervised, *(["--", *record["arguments"]] if record["arguments"] else [])]
@@ -150,7 +156,8 @@ def _end(end: dict[str, Any] | None) -> Iterator[str]:
         if one["last"] is not None:
             words = f"{one['first']:g} -> {one['last']:g}, lowest {one['lowest']:g}, {one['count']} printed"
             yield from _field(name, words + (f", {one['not-finite']} not finite" if one["not-finite"] else ""))
-    if used := (end or {}).get("used"):
+    used = (end or {}).get("used")
+    if used and used.get("samples") != 1:  # that at its start says nothing
         yield from _field("used", f"{used['resident'] / 1e6:.0f} MB at most, {used['cores']:g} cores on average")
     if end and end.get("restarts"):
         yield from _field("restarts", end["restarts"])

@@ -25,8 +25,12 @@ _VOLATILE = re.compile(
             rf"(?<![\w.]){_NUMBER}\s*(?:[a-z]+/s(?:ec(?:ond)?)?|s/[a-z]+|[kmg]i?b|ms|s|secs?|seconds?|minutes?|mins?|"
             r"hours?)\b",
             r"\?[a-z]+/s\b",  # tqdm, before it knows
-            # Speed by other names: mfu 0.02% of nanoGPT, tok/sec: 34,000 of nanochat.
-            rf"\b(?:[mh]fu|[a-z]?flops|[a-z]+/s(?:ec)?)\b\s*[:=]?\s*{_NUMBER}%?",
+            # Speed by other names: mfu 0.02% of nanoGPT, tok/sec: 34,000 of nanochat, ms/batch 23.80 and
+            # "Time  0.456 ( 0.512)" of PyTorch's examples, wps=1234 of fairseq, "elapsed time (ms): 12.3".
+            rf"\b(?:[mh]fu|[a-z]?flops|[a-z]+/s(?:ec(?:onds?)?)?|(?:m?s|secs?|seconds?)/[a-z]+)\b\s*[:=]?\s*{_NUMBER}%?",
+            rf"\b(?:wps|ups|(?:train_)?wall)\s*[:=]\s*{_NUMBER}",
+            rf"\b(?:time|data)\s+{_NUMBER}\s+\(\s*{_NUMBER}\s*\)",
+            rf"\belapsed[\w ()]{{0,40}}:\s*{_NUMBER}",
         )
     ),
     re.I,
@@ -66,6 +70,8 @@ def masked(line: str) -> str:
     "{'loss': 0.25, 'grad_norm': 1.5, '…, 'epoch': 1.0}"
     >>> masked("iter 10: loss 3.7334, time 75.57ms, mfu -100.00%"), masked("loss: 2.5 | tok/sec: 34,000 | mfu: 2.1")
     ('iter 10: loss 3.7334, time …, …', 'loss: 2.5 | … | …')
+    >>> masked("| lr 5.00 | ms/batch 12.03 | loss  6.27"), masked("Time  0.456 ( 0.512)\\tLoss 6.9e+00 (7.0e+00)")
+    ('| lr 5.00 | … | loss  6.27', '…\\tLoss 6.9e+00 (7.0e+00)')
     >>> masked("2026-11-26 13:15:28,123 loss=1.5e-3 [00:01<00:10, 5.1it/s]")
     '…… loss=1.5e-3 […<…, …]'
     """

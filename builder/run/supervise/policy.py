@@ -84,7 +84,7 @@ class Policy:
         """The policy that `dataclasses.asdict` made plain data of."""
         cases = (Case(one["name"], tuple(one["codes"]), tuple(one["patterns"])) for one in data["cases"])
         guard = None if data["guard"] is None else Guard(**data["guard"])
-        resume = None if data["resume"] is None else Resume(**{**data["resume"], "has": tuple(data["resume"]["has"])})
+        resume = None if data["resume"] is None else Resume.of(data["resume"])
         return cls(**{**data, "cases": tuple(cases), "guard": guard, "resume": resume})
 
 

@@ -157,14 +157,14 @@ class Supervisor:
         command, resume = list(self._request["command"]), self._policy.resume
         if resume is None:
             return command
-        more, passed_over = resume.arguments(_arguments(command), Path.cwd())
-        for path in passed_over:
+        found = resume.find(_arguments(command), Path.cwd())
+        for path in found.passed_over:
             self._say(f"{path} is not whole, and is passed over")
-        if more:
-            foreign = resume.is_foreign(Path(more[-1]))
+        if found.path is not None:
+            foreign = resume.is_foreign(resume.place(Path.cwd()) / found.path)
             older = ", which is older than this environment: one of another key may have written it" if foreign else ""
-            self._say(f"going on from {more[-1]}{older}")
-        return [*command, *more]
+            self._say(f"going on from {found.path}{older}")
+        return [*command, *found.arguments]
 
     def _forget(self) -> None:
         """Reset to the state before the first start: a signal must not go to a process id of the last one."""
