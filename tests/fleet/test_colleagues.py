@@ -128,6 +128,20 @@ def test_each_deploys_runs_sees_its_own_and_goes_back(colleagues: tuple[Colleagu
     assert "it is not yours" in done.stderr
 
 
+def test_a_store_of_another_user_is_left_alone(colleagues: tuple[Colleague, Colleague]) -> None:
+    first, second = colleagues
+    closed = first.member.desk.root.parent / "closed"
+    closed.mkdir(mode=0o755)
+    os.chown(closed, first.member.number, first.member.number)
+    command = second.account.folder / "command"
+    shared = first.member.desk.root.parent / "fleet"
+    command.write_text(command.read_text().replace(f"DRYDOCK_HOME={shared}", f"DRYDOCK_HOME={closed}"))
+    second.drydock("lock", "small", "--upgrade", "uv")
+    done = second.drydock("deploy", "lab").failed(1)
+    assert f"b: failed: {closed} cannot be written: set DRYDOCK_HOME for this user" in done.stdout
+    assert not list(closed.iterdir())
+
+
 def test_each_has_the_losses_of_its_own_event_files(colleagues: tuple[Colleague, Colleague]) -> None:
     first, second = colleagues
     # In the folder of the second one the first one has written, too, for itself alone.
