@@ -19,7 +19,7 @@ from typing import IO
 
 import psutil
 
-from builder import process
+from builder import process, secrets
 from builder.consent import Consent
 from builder.errors import DrydockError, UsageError
 
@@ -124,7 +124,9 @@ def measure(side: Side) -> Run:
         if program.returncode is None:
             program.wait()
     if code:
-        raise DrydockError(f"{side.name} ended with exit status {code}: " + "\n  ".join(["", *heard.tail]).rstrip())
+        _, names = secrets.environment((), side.environment)
+        tail = secrets.redacted("\n  ".join(["", *heard.tail]).rstrip(), side.environment, names)
+        raise DrydockError(f"{side.name} ended with exit status {code}: {tail}")
     first, last = (heard.steps[0], heard.steps[-1]) if heard.steps else ((0, 0.0), (0, 0.0))
     if last[0] <= first[0]:
         raise UsageError(
