@@ -156,10 +156,10 @@ def redacted_arguments(arguments: Sequence[str], environ: Mapping[str, str], nam
 
 
 def argument_secrets(arguments: Sequence[str]) -> dict[str, str]:
-    """The secrets that are among the arguments of a trainer, by names of their own: that of the option, and a number.
+    """The secrets that are among the arguments of a trainer, by names of their own: those of their options.
 
     >>> argument_secrets(["--hf-token", "abc", "--lr", "1", "api_key=xyz", "--at=https://me:hush@host"])
-    {'HF_TOKEN 1': 'abc', 'API_KEY 4': 'xyz', 'AT 5': 'me:hush'}
+    {'HF_TOKEN': 'abc', 'API_KEY': 'xyz', 'AT': 'me:hush'}
     """
     found, option = {}, ""
     for number, (one, (before, value)) in enumerate(zip(arguments, _values(arguments), strict=True)):
@@ -167,7 +167,7 @@ def argument_secrets(arguments: Sequence[str]) -> dict[str, str]:
         name = _plain(named or option)
         others = [*_tokens()[0].findall(one), *re.findall(r"://([^\s/?#@\"']+)@", one)]
         for secret in [value] if value else others:
-            found[f"{name} {number}"] = secret
+            found[name if name not in found else f"{name} {number}"] = secret
         option = one
     return found
 
