@@ -90,7 +90,7 @@ def test_the_first_step_that_differs_is_named_with_what_may_cause_it(desk: Sandb
 
 
 def test_a_trainer_that_fails_is_that_and_no_difference(desk: Sandbox) -> None:
-    desk.trainer("import sys; print('loss=1'); sys.exit('no data: hf_abcdefgh')")
+    desk.trainer("import os, sys; print('loss=1'); sys.exit('no data: ' + os.environ['HF_TOKEN'])")
     desk.drydock("replay", "small", env={"HF_TOKEN": "hf_abcdefgh"}).failed(
         1, "the first run ended with exit status 1: no data: [HF_TOKEN]", "1.out and .err"
     )
