@@ -268,7 +268,7 @@ def _of_system(error: OSError) -> DrydockError:
         errno.EROFS: "that disk can only be read: work in another folder",
         errno.ENOSPC: "the disk is full: free some space; drydock store gc deletes what nothing needs",
     }
-    file = next((one for one in path.parents if one.is_file()), None)
+    file = next((one for one in path.parents if os.path.isfile(one)), None)  # noqa: PTH113 # a closed folder is no error
     if error.errno in (errno.ENOTDIR, errno.EEXIST) and file is not None:
         hints[error.errno] = f"{file} is a file where a folder is wanted: move it away"
     return DrydockError(f"{error.filename}: {error.strerror}", hint=hints.get(error.errno or 0))

@@ -24,8 +24,10 @@ SEARCHES = ("--index-strategy", "unsafe-best-match")
 PREFERENCES = ("UV_MANAGED_PYTHON", "UV_NO_MANAGED_PYTHON", "UV_PYTHON_PREFERENCE")
 """Which Pythons uv is to prefer: without a meaning for one that is named."""
 
-Ask = Callable[[list[str], dict[str, str]], int]
-"""Runs uv with some arguments in some environment, in the folder that is to be filled; returns its exit status."""
+Ask = Callable[[list[str], dict[str, str]], str]
+"""Runs uv with some arguments in some environment, in the folder that is to be filled; returns what to do where it
+fails, and "" where it does not.
+"""
 
 
 class Request(NamedTuple):
@@ -156,8 +158,9 @@ def install(
     left = list(packages)
     near, links = built_here(packages, mirror)
     if near.packages:
-        if ask([*arguments(written, near, python, work), *links], environment(near, environ)):
-            raise StageError("wheels that were built here could not be installed", "uv says above why")
+        hint = ask([*arguments(written, near, python, work), *links], environment(near, environ))
+        if hint:
+            raise StageError("wheels that were built here could not be installed", hint)
         left = [package for package in left if package not in near.packages]
     for place in places:
         found = _in_cache(written["plan"], left, place, environ)
@@ -176,10 +179,11 @@ def install(
             else:
                 left = [package for package in left if package not in request.packages]
     for request in requests(written, left, environ):
-        if ask(arguments(written, request, python, work), environment(request, environ)):
+        hint = ask(arguments(written, request, python, work), environment(request, environ))
+        if hint:
             of = written["index"].get(request.packages[0]["name"]) if request.url else None
             some = f"the packages of the index {of}" if of else "the packages"
-            raise StageError(f"{some} could not be installed", "uv says above why")
+            raise StageError(f"{some} could not be installed", hint)
 
 
 def built_here(packages: Iterable[dict[str, Any]], mirror: Path) -> tuple[Request, list[str]]:

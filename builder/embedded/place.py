@@ -16,6 +16,7 @@ FEW = 2_000
 """Files that no environment does without."""
 
 _ANOTHER = "name a folder on another disk: DRYDOCK_HOME"
+NO_SPACE = "free some space, or name another disk: DRYDOCK_HOME, UV_CACHE_DIR"
 
 
 class Lack(NamedTuple):
@@ -91,7 +92,7 @@ def remedy(error: OSError) -> str:
         path = error.filename if isinstance(error.filename, str) else None
         if path and _no_inodes(path):
             return "the disk has space, but its inodes are used up: free some files, or " + _ANOTHER
-        return "free some space, or name another disk: DRYDOCK_HOME, UV_CACHE_DIR"
+        return NO_SPACE
     if error.errno == errno.EDQUOT:
         return "your quota on this disk is used up: drydock store gc, or " + _ANOTHER
     if error.errno == errno.EROFS:

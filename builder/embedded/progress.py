@@ -68,6 +68,8 @@ class Listener:
         self._rest = b""
         self._bytes: dict[str, tuple[int, int]] = {}
         self._loads = False
+        self.is_full = False
+        """Whether it said that a disk is full."""
 
     def __call__(self, content: bytes) -> None:
         """Take in what came, which may be nothing, every half a second at least."""
@@ -81,6 +83,7 @@ class Listener:
             if text and not bars and not re.match(_UNSAID, text):
                 end()
                 print(text, file=sys.stderr, flush=True)
+                self.is_full |= "No space left on device" in text or "(os error 28)" in text
         numbers = [*map(sum, zip(*self._bytes.values())), 1] if self._loads else []
         show(self._what, *numbers)
 

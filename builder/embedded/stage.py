@@ -269,10 +269,12 @@ def linked(
     def install(packages: Sequence[dict[str, Any]], folder: int) -> None:
         from builder.embedded import installer  # here, because most builds ask nobody
 
-        def ask(arguments: list[str], environment: dict[str, str]) -> int:
+        def ask(arguments: list[str], environment: dict[str, str]) -> str:
             asked = [*command, "pip", "install", "--no-deps", *arguments]
             heard = progress.Listener("packages")
-            return lifeline.run(asked, folder=folder, env={**environment, "UV_NO_WRAP": "1"}, heard=heard)
+            if lifeline.run(asked, folder=folder, env={**environment, "UV_NO_WRAP": "1"}, heard=heard) == 0:
+                return ""
+            return place.NO_SPACE if heard.is_full else "uv says above why"
 
         places = installer.places(tools.mirror, environ)
         installer.install(

@@ -9,9 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import secrets
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder.embedded.words import plural
@@ -40,6 +41,8 @@ class Files:
 
     root: Path
     rows: Sequence[tuple[str, int, str, bool]]
+    command: str = field(default_factory=lambda: secrets.token_hex(8))
+    """The command that brings them, to hosts that may share a folder."""
 
     @property
     def digest(self) -> str:
@@ -101,6 +104,7 @@ class Brought(LauncherVisit):
         self._files, self._now, self._lacking = files, now, lacking
         do = "compare" if lacking is None else "bring"
         request = {"do": do, "folder": member.folder, "files": files.rows, "lacking": lacking}
+        request["command"] = files.command
         super().__init__(member, request, () if lacking is None else _sent(files, lacking), seconds=SECONDS)
 
     def follow(self) -> Sequence[Visit]:

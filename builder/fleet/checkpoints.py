@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -77,9 +78,8 @@ def copy(best: Member, others: Sequence[Member], path: str, request: Request) ->
                 yield os.pread(number, _PIECE, start)
             yield b".\n"
 
-        taken = [
-            LauncherVisit(m, {**request(m, "take"), "path": path}, content(), seconds=_COPY_SECONDS) for m in others
-        ]
+        what = {"path": path, "command": secrets.token_hex(8)}
+        taken = [LauncherVisit(m, {**request(m, "take"), **what}, content(), seconds=_COPY_SECONDS) for m in others]
         visit(taken)
     for one in taken:
         if one.code != 0:

@@ -477,25 +477,26 @@ class Content:
             raise OSError("the connection broke")
 
 
-def stage(folder: Path) -> Path:
-    """A new folder for what comes, in an existing one, without what those have left there that were killed.
+def stage(folder: Path, command: str) -> Path:
+    """A new folder for what a command brings, in an existing one, without what those of others have left there."""
+    remove_stages(folder, command)
+    return Path(tempfile.mkdtemp(prefix=f"{STAGE}{command}.", dir=folder))
 
-    Also what one fills that lives: the newest desk wins, and the others fail.
+
+def remove_stages(folder: Path, command: str) -> None:
+    """Remove what was half brought by another command, which was killed, or fails by that: the newest wins.
+
+    What is of this one another host fills now, which shares this folder.
     """
-    remove_stages(folder)
-    return Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
-
-
-def remove_stages(folder: Path) -> None:
-    """Remove what was half brought."""
     for left in folder.glob(f"{STAGE}*"):
-        shutil.rmtree(left, ignore_errors=True)
+        if not left.name.startswith(f"{STAGE}{command}."):
+            shutil.rmtree(left, ignore_errors=True)
 
 
-def take(path: Path, mark: str, line: Line) -> None:
+def take(path: Path, command: str, mark: str, line: Line) -> None:
     """Put a checkpoint in place that comes as lines; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = stage(path.parent)
+    new = stage(path.parent, command)
     try:
         content = Content(line, new)
         with tarfile.open(fileobj=content, mode="r|") as archive:  # type: ignore[call-overload]
@@ -551,9 +552,9 @@ def unwanted(files: list[list[Any]]) -> list[str]:
     return [path for path, digest in rows if path not in now and sha256_of(str(inside(path))) == digest]
 
 
-def compare(files: list[list[Any]], mark: str) -> None:
+def compare(files: list[list[Any]], command: str, mark: str) -> None:
     """Say which files are not here as the desk has them; -1 where some are to be deleted."""
-    remove_stages(Path())
+    remove_stages(Path(), command)
     lacking = [number for number, (path, _, digest, _) in enumerate(files) if sha256_of(str(inside(path))) != digest]
     lacking += [-1] if unwanted(files) else []
     for at in range(0, len(lacking), 1000):
@@ -563,10 +564,10 @@ def compare(files: list[list[Any]], mark: str) -> None:
 
 def bring(asked: dict[str, Any], mark: str, line: Line) -> None:
     """Put files in place that come as lines; each is whole or not there, and all are before the first is replaced."""
-    remove_stages(Path())  # what else fills one has the lock, and ends by that
+    remove_stages(Path(), asked["command"])  # what else fills one has the lock, and ends by that
     lock = refuse_trainer()
     wanted = {path: (digest, is_program) for path, _, digest, is_program in asked["files"]}
-    new = stage(Path())
+    new = stage(Path(), asked["command"])
     try:
         content = Content(line, new)
         came: list[tuple[Path, str]] = []
@@ -637,13 +638,13 @@ def work(asked: dict[str, Any], mark: str, line: Line) -> int:
     if asked["do"] == "look":
         look(asked, mark)
     elif asked["do"] == "compare":
-        compare(asked["files"], mark)
+        compare(asked["files"], asked["command"], mark)
     elif asked["do"] == "bring":
         bring(asked, mark, line)
     elif asked["do"] == "give":
         give(inside(asked["path"]), mark)
     else:
-        take(inside(asked["path"]), mark, line)
+        take(inside(asked["path"]), asked["command"], mark, line)
     return 0
 
 

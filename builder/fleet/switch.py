@@ -2,12 +2,14 @@
 
 It makes STORE_NAME the current generation of the profile STEM, as `builder.store.generations` does, where the current
 one is still WAS: 0 for none, -1 for any. NUMBER is the generation to go to, -1 for none, 0 for a new one, which gets
-SCRIPT for its own.
+SCRIPT for its own, a file in a folder that is called as its sha256. Hosts may share a store: where another one has made
+the change, it is done.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import sys
@@ -52,6 +54,17 @@ def new_number(profiles: str, stem: str) -> int:
             return number
 
 
+def is_done(profiles: str, stem: str, here: int, store_name: str, script: str) -> bool:
+    """Whether the current generation is this environment with this script, whose folder may be gone by that."""
+    try:
+        with open(f"{profiles}/{stem}-{here}-run.sh", "rb") as file:
+            digest = hashlib.sha256(file.read()).hexdigest()
+        there = os.path.basename(os.readlink(f"{profiles}/{stem}-{here}-link"))
+    except OSError:
+        return False
+    return there == store_name and digest == os.path.basename(os.path.dirname(script))
+
+
 def switch(home: str, stem: str, was: int, number: int, store_name: str, script: str) -> str:
     """Make the change; returns what is wrong, "" for nothing."""
     profiles = f"{home}/profiles"
@@ -59,6 +72,8 @@ def switch(home: str, stem: str, was: int, number: int, store_name: str, script:
     with open(f"{profiles}/.lock", "a", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         here = current(profiles, stem)
+        if here == max(number, 0) if number else is_done(profiles, stem, here, store_name, script):
+            return ""
         if was not in (here, -1):
             return f"generation {here} of {stem} is the current one, and was {was} a moment ago: who else deploys?"
         if number == -1:

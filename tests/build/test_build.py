@@ -276,6 +276,8 @@ def test_a_full_disk_leaves_nothing_behind(locked: Sandbox) -> None:
             1, "No space left on device", "nothing was left in the store", "hint: free some space"
         )
         assert list((disk / "store").iterdir()) == []
+        script = locked.run(["sh", str(locked.script("heavy")), "--build-only"], env={"DRYDOCK_HOME": str(disk)})
+        assert "uv says above why" not in script.failed(1, "hint: free some space, or name another disk").stderr
         remount(disk, "size=8m")
         locked.drydock("build", "heavy", env={"DRYDOCK_HOME": str(disk)}).succeeded()
     with tmpfs(locked.root / "cache", "1m") as disk:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import statistics
 import subprocess
 import time
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from builder import secrets
 from builder.check.bench.claims import MEMORY, PROCESSOR, START
 from builder.check.bench.interval import Interval, interval
+from builder.check.bench.run import Side, measure
+from builder.errors import DrydockError
+from builder.project.sources import consent
 from tests.support import Sandbox
 from tests.support.waiting import LONG, until
 
@@ -203,3 +209,15 @@ def test_claims_are_judged_by_the_whole_interval(
 ) -> None:
     found = Interval((low + high) / 2, low, high, 0.95)
     assert [claim.judge(found) for claim in (START, MEMORY, PROCESSOR)] == [start, memory, processor]
+
+
+def test_the_last_words_of_a_trainer_have_no_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "secrets"
+    file.write_text("OTHER=hush-hush\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("DRYDOCK_SECRETS", str(file))
+    monkeypatch.setenv("HF_TOKEN", "hf_abcdefgh")
+    environment, _ = secrets.environment(())
+    command = ["/bin/sh", "-c", 'echo "$OTHER and $HF_TOKEN"; exit 3']
+    with pytest.raises(DrydockError, match=re.escape("exit status 3: \n  [OTHER] and [HF_TOKEN]")):
+        measure(Side("small", command, environment, "step", "loss", consent.of_run("k-small")))

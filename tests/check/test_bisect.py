@@ -279,6 +279,11 @@ def test_a_flaky_test_is_found_and_said(parts: Sandbox) -> None:
     # The two ends are as they should be, and what is found between them is not.
     test = written(parts, f"is_new 05 || exit 0; if is_new 01 && is_new 20; then exit 1; fi; {once}")
     parts.drydock(*COMMAND, "--", *test).failed(1, "the test is flaky: with 1 change of part-05 it says fail, and then")
+    # One that is so only now and then.
+    runs = f"{parts.work}/runs-$(basename $VIRTUAL_ENV)"
+    thrice = f"echo >>{runs}; [ $(wc -l <{runs}) -gt 2 ] || exit 4"
+    test = written(parts, f"is_new 05 || exit 0; if is_new 01 && is_new 20; then exit 1; fi; {thrice}")
+    parts.drydock(*COMMAND, "--", *test).failed(1, "the test is flaky: with 1 change of part-05 it says fail, and then")
     assert not begun(parts)
 
 

@@ -19,6 +19,7 @@ from builder.embedded.network_settings import read
 from builder.embedded.web import RefusedError, open_url
 from tests.support import Index, Result, Sandbox, Web, make_wheel
 from tests.support.loopback import Loopback
+from tests.support.mounts import tmpfs
 from tests.support.proxy import Proxy
 from tests.support.tls import Authority
 from tests.support.waiting import allowed
@@ -637,6 +638,45 @@ def test_a_uv_that_cannot_be_fetched_is_not_a_python_that_is_missing(desk: Sandb
     )
     assert "python3 with pip" not in done.stderr
     assert desk.environments() == []
+
+
+@pytest.mark.slow
+def test_a_disk_without_room_for_uv_is_said_before_pip_is_asked(desk: Sandbox, tmp_path: Path) -> None:
+    environment = bare(desk, tmp_path)
+    with tmpfs(tmp_path / "disk", "2m") as disk:
+        done = desk.run(["sh", str(desk.script("small"))], env={**environment, "DRYDOCK_HOME": str(disk)})
+        done.failed(
+            1, f"error: 2 MB are free in {disk}, and uv takes 40", "hint: free some space, or name another disk"
+        )
+        assert "fetching" not in done.stderr
+        assert not (disk / "tools").exists()
+
+
+@pytest.mark.slow
+def test_what_one_pip_left_of_uv_is_not_taken_for_whole_by_the_next(desk: Sandbox, tmp_path: Path) -> None:
+    """pip leaves what is in its --target already as it is, and is content."""
+    environment = {**bare(desk, tmp_path), "PIP_INDEX_URL": desk.index.url, "UV_DEFAULT_INDEX": desk.index.url}
+    half = """#!/bin/sh
+case " $* " in *" --target "*) ;; *) exec {real} "$@" ;; esac
+while [ "$1" != --target ]; do shift; done
+mkdir -p "$2/bin" && echo half >"$2/bin/uv"
+exit 1
+"""
+    python = tmp_path / "half/python3"
+    python.parent.mkdir()
+    python.write_text(half.format(real=sys.executable))
+    python.chmod(0o755)
+    (python.parent / "python3.11").symlink_to(sys.executable)
+    environment["PATH"] = f"{python.parent}:{environment['PATH']}"
+    done = desk.run(["sh", str(desk.script("small"))], env=environment)
+    assert done.succeeded().stdout == "trained with 1.0\n"
+    # One that such a pip had left before.
+    (tool,) = (desk.store.parent / "tools").iterdir()
+    (tool / "bin/uv").chmod(0o644)
+    for name in desk.environments():
+        desk.remove(name)
+    assert "fetching uv" in desk.run(["sh", str(desk.script("small"))], env=environment).succeeded().stderr
+    assert os.access(tool / "bin/uv", os.X_OK)
 
 
 @pytest.mark.slow

@@ -41,14 +41,18 @@ def tarred(files: dict[str, bytes]) -> bytes:
 class Receiver:
     """A launcher of a host whose home is a folder, in the hands of a desk that writes to `input`."""
 
-    def __init__(self, home: Path, do: str, files: dict[str, bytes] = FILES) -> None:
+    def __init__(self, home: Path, do: str, files: dict[str, bytes] = FILES, command: str = "") -> None:
         environment = {**os.environ, "HOME": str(home), "TMPDIR": str(home)}
         words = [sys.executable, "-I", "-S", launcher.__file__, "x"]
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, env=environment)
         assert self.process.stdin is not None
         self.input = self.process.stdin
-        self.write(json.dumps({"do": do, "folder": "code", "files": rows(files)}).encode())
+        self.write(
+            json.dumps(
+                {"do": do, "folder": "code", "files": rows(files), "command": command or os.urandom(4).hex()}
+            ).encode()
+        )
 
     def write(self, text: bytes) -> None:
         self.input.write(text + b"\n")
@@ -74,9 +78,9 @@ def stages(folder: Path) -> list[Path]:
     return list(folder.glob(".drydock-bring.*"))
 
 
-def half_way(home: Path) -> Receiver:
+def half_way(home: Path, command: str = "") -> Receiver:
     """Half of it has come, and the receiver waits for the rest."""
-    receiver = Receiver(home, "bring")
+    receiver = Receiver(home, "bring", command=command)
     receiver.write(tarred(FILES)[:20_000])
     until(lambda: any((stage / "0").exists() for stage in stages(home / "code")))
     return receiver
@@ -130,6 +134,19 @@ def test_the_next_does_not_wait_for_one_that_hears_nothing_any_more(tmp_path: Pa
     assert code == 1
     assert "nobody waits for this any more" in err
     assert (folder / "part.py").read_bytes() == FILES["part.py"]
+
+
+def test_hosts_that_share_a_folder_do_not_disturb_one_another(tmp_path: Path, folder: Path) -> None:
+    # Each has a /tmp of its own, so that the lock of one is not seen by the other.
+    first = half_way(tmp_path, "one")
+    (tmp_path / next(path.name for path in tmp_path.glob("drydock-*.lock"))).unlink()
+    second = Receiver(tmp_path, "bring", command="one")
+    for receiver, rest in ((second, tarred(FILES)), (first, tarred(FILES)[20_000:])):
+        receiver.write(rest)
+        receiver.write(b".")
+        assert receiver.ends() == (0, "@x brought\n", "")
+    assert (folder / "part.py").read_bytes() == FILES["part.py"]
+    assert not stages(folder)
 
 
 def test_what_was_placed_before_it_was_killed_is_deleted_once_it_is_not_brought(tmp_path: Path, folder: Path) -> None:

@@ -281,6 +281,30 @@ def test_all_go_back_in_one_command(lab: Lab) -> None:
 
 
 @pytest.mark.slow
+def test_hosts_that_share_their_home_are_deployed_rolled_back_and_run(lab: Lab) -> None:
+    first = lab.hosts["h1"]
+    for name in ("h2", "h3"):
+        lab.hosts[name].home.rmdir()
+        lab.hosts[name].home.symlink_to(first.home)
+    lab.desk.trainer("import anchor; print('has', anchor.version, open('word.txt').read())")
+    lab.fleet('[fleets.lab]\nhosts = ["h[1-3]"]\nprofile = "small"\nbring = ["word.txt"]\n')
+    (lab.desk.work / "word.txt").write_text("one")
+    done = lab.deploy().succeeded()
+    assert "lab: 3 of 3 hosts" in done.stderr
+    make_wheel(lab.desk.wheels, "anchor", "2.0")
+    lab.desk.drydock("lock", "small", "--upgrade", "anchor").succeeded()
+    before = first.current("small")
+    lab.deploy().succeeded()
+    assert len(list(first.drydock.glob("profiles/small-*-link"))) == 2
+    assert lab.desk.drydock("run", "small", "--on", "lab").succeeded().stdout.count("has 2.0 one") == 3
+    lab.deploy("--rollback").succeeded()
+    assert first.current("small") == before
+    (lab.desk.work / "word.txt").write_text("two")
+    assert lab.desk.drydock("run", "small", "--on", "lab").succeeded().stdout.count("has 1.0 two") == 3
+    assert not list(first.home.glob("drydock/small/.drydock-bring.*"))
+
+
+@pytest.mark.slow
 def test_old_generations_go_on_all_hosts_and_what_only_they_needed(lab: Lab) -> None:
     names = []
     for version_ in ("1.0", "2.0", "3.0"):

@@ -131,6 +131,11 @@ def test_no_secret_is_in_what_is_shown(desk: Sandbox) -> None:
         assert done.code == 1
         assert "with [HF_TOKEN] " in done.stdout
         assert "hf_abcdefgh" not in done.stdout + done.stderr
+    place = desk.root / "both"
+    desk.trainer("import os, sys; print(os.environ['HF_TOKEN'], file=sys.stderr); sys.exit(sys.argv[1])")
+    arguments = ("--into", str(place), "--", "x.token=hush-hush")
+    assert desk.drydock("replay", "small", *arguments, env={"HF_TOKEN": "hf_abcdefgh"}).code == 1
+    assert (place / "1.err").read_text() == "[HF_TOKEN]\nx.token=[X_TOKEN]\n"
 
 
 @pytest.mark.slow

@@ -117,9 +117,9 @@ def test_a_script_is_small_beside_its_lock() -> None:
     own = len(script) - sum(len(text) for _, text in carried) - sum(map(len, table))
     # Wanted are 54,810. 6,600 bring the trainer's own code: a script without [trainer.source] has none of these; 700
     # write down what torch was built for.
-    assert own <= 94_400
+    assert own <= 94_900
     total = sum(path.stat().st_size for path in GENERATED.glob("*/*"))
-    assert total <= 869_000  # wanted were 884,089, half of what it was
+    assert total <= 872_000  # wanted were 884,089, half of what it was
 
 
 def test_the_scripts_are_ascii() -> None:

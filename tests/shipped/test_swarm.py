@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from builder.project.catalogue import Catalogue
 from tests.conftest import ROOT
+from tests.support.preloaded import Preloaded
 
 pytestmark = pytest.mark.slow
 
@@ -29,51 +31,58 @@ save_strategy: "no"
 """
 
 
-def grpo(env: Path, folder: Path, rows: int, *overrides: str) -> subprocess.CompletedProcess[str]:
-    """A GRPO round in the environment `env`."""
+ROUND = ROOT / "tests/programs/grpo_round.py"
+
+
+@pytest.fixture(scope="module")
+def warm(swarm_env: Path) -> Iterator[Preloaded]:
+    """The environment's Python with what a round imports, which takes longer than the round."""
+    modules = ["datasets", "transformers.trainer", "transformers.models.gpt2.modeling_gpt2"]
+    modules += ["trl.scripts.utils", "trl.trainer.grpo_trainer"]
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    env = {**variables, "HF_HUB_OFFLINE": "1"}
+    with Preloaded(swarm_env / "bin/python", modules, env=env, isolated=False) as made:
+        yield made
+
+
+def grpo(warm: Preloaded, folder: Path, rows: int, *overrides: str) -> subprocess.CompletedProcess[str]:
+    """A GRPO round in the environment."""
     config = folder / "config.yaml"
     config.write_text(CONFIG.format(output=folder / "out"))
-    return subprocess.run(
-        [str(env / "bin/python"), str(ROOT / "tests/programs/grpo_round.py"), str(config), str(rows), *overrides],
-        env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return warm.run(ROUND, config, str(rows), *overrides)
 
 
-def test_a_stage_with_too_few_rows_trains_nothing_and_says_why(swarm_env: Path, tmp_path: Path) -> None:
-    done = grpo(swarm_env, tmp_path, 3)
+def test_a_stage_with_too_few_rows_trains_nothing_and_says_why(warm: Preloaded, tmp_path: Path) -> None:
+    done = grpo(warm, tmp_path, 3)
     assert done.returncode == 0, done.stderr
     assert "steps 0" in done.stdout
     assert done.stderr.count("No batch came from this DataLoader") == 1
     assert "lower gradient_accumulation_steps" in done.stderr
 
 
-def test_the_argument_that_the_profile_adds_lets_the_same_stage_train(swarm_env: Path, tmp_path: Path) -> None:
+def test_the_argument_that_the_profile_adds_lets_the_same_stage_train(warm: Preloaded, tmp_path: Path) -> None:
     option = next(
         option
         for option in Catalogue([ROOT / "profiles"]).profile("m4").trainer.options
         if option.flag == "--gradient_accumulation_steps"
     )
-    done = grpo(swarm_env, tmp_path, 3, option.flag, str(option.default))
+    done = grpo(warm, tmp_path, 3, option.flag, str(option.default))
     assert done.returncode == 0, done.stderr
     assert "steps 2" in done.stdout
     assert "No batch came" not in done.stderr
 
 
-def test_a_stage_with_enough_rows_trains_as_configured(swarm_env: Path, tmp_path: Path) -> None:
-    done = grpo(swarm_env, tmp_path, 8)
+def test_a_stage_with_enough_rows_trains_as_configured(warm: Preloaded, tmp_path: Path) -> None:
+    done = grpo(warm, tmp_path, 8)
     assert done.returncode == 0, done.stderr
     assert "steps 2" in done.stdout
 
 
-# Reads its arguments as rl-swarm v0.4.4 does, and starts a process as hivemind does on a Mac.
+# Reads its arguments as rl-swarm v0.4.4 does, and starts a process as hivemind does on a Mac, which reads this too.
 TRAINER = """
 import multiprocessing, sys
 from dataclasses import dataclass
 from pathlib import Path
-from trl import GRPOConfig, ModelConfig, TrlParser
 
 @dataclass
 class GRPOArguments:
@@ -87,6 +96,7 @@ def child(queue):
     queue.put(Path("/proc/self/cmdline").read_text())
 
 def main():
+    from trl import GRPOConfig, ModelConfig, TrlParser
     _, ours, config = TrlParser((ModelConfig, GRPOArguments, GRPOConfig)).parse_args_and_config()
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()

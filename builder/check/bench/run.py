@@ -19,7 +19,7 @@ from typing import IO
 
 import psutil
 
-from builder import process
+from builder import process, secrets
 from builder.consent import Consent
 from builder.errors import DrydockError, UsageError
 
@@ -86,15 +86,18 @@ class _Heard:
             thread.start()
 
     def _listen(self, pipe: IO[bytes]) -> None:
-        for raw in pipe:
-            line = raw.decode(errors="replace").rstrip()
-            self.tail.append(line)
-            is_broken = _NOT_FINITE.search(line) is not None
-            self._outcomes.extend(_numbers(self._outcome.search(line)) or ([math.nan] if is_broken else []))
-            if found := self._step.search(line):
-                if not self.steps:
-                    self.at_first = _spent(self._program.pid)
-                self.steps.append((int(found.group(1)), time.monotonic() - self._began))
+        with pipe:
+            for raw in pipe:
+                self._hear(raw.decode(errors="replace").rstrip())
+
+    def _hear(self, line: str) -> None:
+        self.tail.append(line)
+        is_broken = _NOT_FINITE.search(line) is not None
+        self._outcomes.extend(_numbers(self._outcome.search(line)) or ([math.nan] if is_broken else []))
+        if found := self._step.search(line):
+            if not self.steps:
+                self.at_first = _spent(self._program.pid)
+            self.steps.append((int(found.group(1)), time.monotonic() - self._began))
 
     def to_the_end(self) -> None:
         """Wait for the last words of a program that has ended."""
@@ -124,7 +127,9 @@ def measure(side: Side) -> Run:
         if program.returncode is None:
             program.wait()
     if code:
-        raise DrydockError(f"{side.name} ended with exit status {code}: " + "\n  ".join(["", *heard.tail]).rstrip())
+        _, names = secrets.environment((), side.environment)
+        tail = secrets.redacted("\n  ".join(["", *heard.tail]).rstrip(), side.environment, names)
+        raise DrydockError(f"{side.name} ended with exit status {code}: {tail}")
     first, last = (heard.steps[0], heard.steps[-1]) if heard.steps else ((0, 0.0), (0, 0.0))
     if last[0] <= first[0]:
         raise UsageError(

@@ -7,6 +7,7 @@ twice finds nothing.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 SKIP = 125
 """Exit status of a test that says that it cannot be told here, as `git bisect run` has it."""
+
+_AGAIN, _PATIENCE = 3, 300.0
+"""How often the test runs again on both sides of what was found; more than once for that many seconds."""
 
 LONGEST = 1800.0
 """Seconds that a test may take."""
@@ -182,9 +186,12 @@ class _Search:
         self._report.step(f"{word}: {known.outcome}")
 
     def result(self, rules: dict[str, frozenset[str]]) -> Bisected:
-        """Search, and run the test once more on both sides of what was found. Raises DrydockError where it differs."""
+        """Search, and run the test again on both sides of what was found. Raises DrydockError where it differs."""
         found = search(rules, lambda chosen: self._ask(chosen).outcome)
-        for chosen, wanted in ((found.failing, "fail"), (found.passing, "pass")):
+        began, sides = time.monotonic(), ((found.failing, "fail"), (found.passing, "pass"))
+        for number, (chosen, wanted) in enumerate(sides * _AGAIN):
+            if number >= len(sides) and time.monotonic() - began > _PATIENCE:
+                break
             before, again = self._memory.answers[_key(chosen)], self._run(chosen)
             if before.outcome == wanted != again.outcome:
                 self._memory.forget()

@@ -40,9 +40,15 @@ _OTHERS = re.compile(
 _HERE = re.compile(r"LD_.*|DYLD_.*|(CUDA|HIP|ROCR|NVIDIA|ZE)_.*(VISIBLE|AFFINITY).*")
 """What is of the machine: recorded, and left as it is where a run is repeated."""
 _MAY_HIDE = re.compile(
-    r"(.*_)?(PAT|PASS|PWD|KEY|KEYS|TOKENS?|AUTH|CREDS?|CREDENTIALS?|COOKIE|WEBHOOK.*|DSN)(_.*)?", re.I
+    r"(.*_)?(PAT|PASS(W(OR)?D|PHRASE)?|PWD|KEYS?|TOKENS?|SECRETS?|AUTH|CREDS?|CREDENTIALS?|COOKIE|(WEB)?HOOK|DSN|SAS|CONN(ECTION)?"
+    r"|LICENSE)(_.*)?",
+    re.IGNORECASE,
 )
-_RANDOM = re.compile(r"(?=.*[0-9])(?=.*[a-z])(?=.*[A-Z])[A-Za-z0-9+/_=-]{20,}|[0-9a-fA-F]{32,}")
+_RANDOM = re.compile(
+    r"(?<![A-Za-z0-9+])(?=[A-Za-z+]*[0-9])(?=[a-z0-9+]*[A-Z])(?=[A-Z0-9+]*[a-z])[A-Za-z0-9+]{20,}(?![A-Za-z0-9+])"
+    r"|\bhooks\.|/webhooks?/"
+)
+"""What looks drawn: no name of a model, and no hash of a commit, which a trainer may be called with."""
 
 
 def exported(environ: Mapping[str, str], made: Mapping[str, Any], hidden: Collection[str] = ()) -> dict[str, str]:
@@ -50,6 +56,8 @@ def exported(environ: Mapping[str, str], made: Mapping[str, Any], hidden: Collec
 
     >>> exported({"EPOCHS": "5", "HOME": "/home/you", "DB_PASS": "hush"}, {"set": {}, "unset": []})
     {'DB_PASS': '[DB_PASS]', 'EPOCHS': '5'}
+    >>> exported({"MODEL": "Qwen2.5-0.5B-Instruct-GPTQ-Int4", "TO": "k=aB1cD2eF3gH4iJ5kL6mN"}, {"set": {}, "unset": []})
+    {'MODEL': 'Qwen2.5-0.5B-Instruct-GPTQ-Int4', 'TO': '[TO]'}
     """
     others = {*LEAKS, *made["set"], *made["unset"]}
     names = sorted(one for one in environ if one not in others and _NAME.fullmatch(one) and not _OTHERS.fullmatch(one))
@@ -58,7 +66,7 @@ def exported(environ: Mapping[str, str], made: Mapping[str, Any], hidden: Collec
 
 def _shown(name: str, environ: Mapping[str, str], hidden: Collection[str]) -> str:
     value = environ[name]
-    may_be_secret = name in hidden or is_secret(name) or _MAY_HIDE.fullmatch(name) or _RANDOM.fullmatch(value)
+    may_be_secret = name in hidden or is_secret(name) or _MAY_HIDE.fullmatch(name) or _RANDOM.search(value)
     return f"[{name}]" if may_be_secret or len(value) > _LONGEST else secrets.redacted(value, environ, hidden)
 
 

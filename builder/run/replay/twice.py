@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from builder.run.records import folder, rerun
 from builder.run.records.gather import seeds, settings
 from builder.run.replay.compare import STEP, Comparison, compare, lines
 from builder.run.start import current_script
+from builder.run.supervise.redact import Redactor
 from builder.store import roots
 from builder.store.layout import Store
 
@@ -220,8 +221,21 @@ def replay(make: Callable[[Path], Subject], into: Path | None, report: Reporter)
         keep = into is not None or not found.same
         return replace(found, folder=place if keep else None)
     finally:
-        if not keep:
+        if keep:
+            _hide(place, {name: environment[name] for name in names} | secrets.argument_secrets(subject.arguments))
+        else:
             shutil.rmtree(place, ignore_errors=True)
+
+
+def _hide(place: Path, hidden: Mapping[str, str]) -> None:
+    """Replace secrets in the outputs that are kept, as a log has them."""
+    for path in (place / f"{number}.{end}" for number in (1, 2) for end in ("out", "err")):
+        with suppress(FileNotFoundError):
+            redactor = Redactor(hidden)
+            before = path.read_bytes()
+            after = redactor.feed(before) + redactor.rest()
+            if after != before:
+                path.write_bytes(after)
 
 
 def _compared(subject: Subject, place: Path, redacted: Callable[[str], str]) -> Comparison:

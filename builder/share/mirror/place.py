@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from builder.download import download
 from builder.embedded.caches import LARGEST_INDEX, shown
+from builder.embedded.folders import share
 from builder.embedded.web import open_url
 from builder.errors import DrydockError, ToolError, UsageError
 from builder.files import hash_of, make_folder
@@ -118,6 +119,7 @@ class LocalPlace:
         new = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}")
         try:
             new.write_bytes(content)
+            share(new)
             new.replace(target)
         finally:
             new.unlink(missing_ok=True)
@@ -126,6 +128,7 @@ class LocalPlace:
         target = self.root / path
         make_folder(target.parent)
         source.replace(target)
+        share(target)
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
@@ -135,7 +138,8 @@ class LocalPlace:
             if not _lives(old.name.rpartition("-")[2]):
                 shutil.rmtree(old, ignore_errors=True)
         folder = self.root / f".incoming-{host}-{os.getpid()}"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
+        folder.mkdir(exist_ok=True)
         try:
             yield folder
         finally:
