@@ -366,7 +366,7 @@ class Artefacts:
 def _instead(said: str) -> str:
     """What there is of a package without a wheel that fits, by the words of uv.
 
-    >>> _instead("hint: You require `cp311`, but we only found wheels for `a` with the following Python ABI tags: `cp38`")
+    >>> _instead("hint: You require A, but we only found wheels for B with the following Python ABI tags: `cp38`")
     'it has wheels for cp38'
     >>> _instead("hint: Wheels are required for `a` because building from source is disabled")
     'its source would have to be built'
