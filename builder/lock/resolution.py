@@ -177,8 +177,8 @@ class Resolution:
         `error` is right.
         """
         unusable = self._unusable
-        if not unusable:
-            return
+        if not unusable or "was not found in the package registry" in " ".join(error.message.split()):
+            return  # of what is nowhere, no source helps
         self.step(f"looking at the sources of {_names(unusable)}: no wheel fits, and nothing is run")
         try:
             missing = search.missing(unusable)

@@ -217,3 +217,9 @@ def test_where_neither_builds_nor_versions_help_all_without_a_wheel_are_named_at
     sdist(sandbox, "visiony", "1.7")
     require(sandbox, "anchor", "torchy==1.7", "visiony<2")
     sandbox.drydock("lock", "small").failed(1, '[python] version = "3.9"')
+
+
+def test_sources_of_what_no_index_has_are_not_looked_for(sandbox: Sandbox) -> None:
+    require(sandbox, "roppe")
+    done = sandbox.drydock("lock", "small").failed(1, "roppe was not found in the package registry")
+    assert "looking at" not in done.stderr
