@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -16,7 +16,6 @@ from builder.author.importing import Options
 from builder.author.importing.readers import read
 from builder.author.importing.target import Chosen
 from builder.errors import DrydockError
-from builder.files import display
 from builder.project.requirements.model import Imported
 from builder.project.requirements.pyproject import PYPROJECT
 
@@ -33,6 +32,7 @@ _IMPORT = re.compile(  # of a script, or of a notebook, where it is a string of 
     r"""^\s*"?\s*(?:from\s+([A-Za-z]\w*)[\w.]*\s+import\b|import\s+([A-Za-z]\w*)[\w.]*(?:\s+as\s+\w+)?\s*(?:[,;#"\\]|$))""",
     re.MULTILINE,
 )
+FRAMEWORKS = frozenset({"jax", "mlx", "tensorflow", "torch"})
 _MOST = 4
 _FILES = 200
 _LARGEST = 4 << 20
@@ -71,16 +71,17 @@ def _requires(path: Path, kind: str) -> bool:
 
 def unread(source: Path, others: Sequence[Path], imported: Imported, chosen: Chosen) -> list[str]:
     """Return a note on each other file that requires packages which `source` does not."""
-    known = _required(imported)
+    known = {*_required(imported), canonicalize_name(imported.name or "")}
     found = []
     for other in others:
         with suppress(DrydockError):
-            more = sorted(_required(read(other, chosen, Options())) - known)
+            beside = read(other, chosen, Options())
+            more = sorted(_required(beside) - known - {canonicalize_name(beside.name or "")})
             if more:
                 rest = f" and {len(more) - _MOST} more" if len(more) > _MOST else ""
                 found.append(
-                    f"{display(other)} also requires {', '.join(more[:_MOST])}{rest}, and was not read: "
-                    f"{display(source)} was; for a profile of it: drydock import {display(other)} --name NAME"
+                    f"{other} also requires {', '.join(more[:_MOST])}{rest}, and was not read: "
+                    f"{source} was; for a profile of it: drydock import {other} --name NAME"
                 )
     return found
 
@@ -88,7 +89,22 @@ def unread(source: Path, others: Sequence[Path], imported: Imported, chosen: Cho
 def _required(imported: Imported) -> set[str]:
     names = [Requirement(text).name for text in imported.requires]
     lost = [one.package for one in imported.left_out if one.package]
-    return {canonicalize_name(name) for name in (*names, *lost, imported.name or "")}
+    return {canonicalize_name(name) for name in (*names, *lost)}
+
+
+def folders_with_sources(folder: Path) -> list[str]:
+    """Return the names of the folders in a folder that say by themselves what is required, as of a set of examples."""
+    return [path.name for path in sorted(folder.glob("[!.]*")) if path.is_dir() and sources(path)]
+
+
+def missing_framework(folder: Path, locked: Collection[str]) -> str | None:
+    """Return a note on a framework that the code imports, where no framework is locked."""
+    if not FRAMEWORKS.isdisjoint(locked):
+        return None
+    names = [name for name in imported_packages(folder) if name in FRAMEWORKS]
+    if not names:
+        return None
+    return f"the code imports {', '.join(names)}, and nothing that is locked is that: drydock add {' '.join(names)}"
 
 
 def imported_packages(folder: Path) -> list[str]:

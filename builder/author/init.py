@@ -120,6 +120,7 @@ def _written(
             try:
                 made += _lock_all(folders, catalogue, report)
             except LockError as error:
+                failed = error.where.file if error.where is not None else None
                 if error.where is not None and any(error.where.file == display(file) for file in files):
                     error.where = None  # it is removed again
                 if isinstance(error, UnbuiltError):
@@ -127,7 +128,9 @@ def _written(
                     raise
                 ways = [error.hint, f"to have the profiles written, and change them first: {again} --no-lock"]
                 if alone and len(kinds) > 1:
-                    ways.append(f"to begin with this machine alone: {again} --for {kinds[0]}")
+                    works = [kind for kind, one in zip(kinds, folders, strict=True) if f"{one}.toml" != _last(failed)]
+                    how = "with this machine alone" if kinds[0] in works else "without that"
+                    ways.append(f"to begin {how}: {again} --for {kinds[0] if kinds[0] in works else ','.join(works)}")
                 error.hint = "; ".join(way for way in ways if way)
                 raise
         with _as_it_was(ATTRIBUTES_FILE):
@@ -137,10 +140,17 @@ def _written(
     said = begun.notes() + [
         note for note in dict.fromkeys([*found, *(one.note for one in begun.trainers.values())]) if note
     ]
+    if begun.source is not None and again is not None:
+        locked = {name for one in folders for name in Catalogue().lock(one).versions()}
+        said += [note] if (note := beside.missing_framework(Path.cwd(), locked)) else []
     # What a file says that a lock cannot have, the lock has said.
     left_out = [one for one in begun.imported.left_out if not begun.refers or (not one.expected and again is None)]
     first = begun.built()[kinds.index(here(machine)) if here(machine) in kinds else 0]
     return Started(first, [*made, HOOKS_FILE] if added else made, left_out, said, hook)
+
+
+def _last(path: str | None) -> str:
+    return (path or "").rpartition("/")[2]
 
 
 def _check_free(paths: Iterable[Path]) -> None:
@@ -237,8 +247,13 @@ class _Begun:
         said = notes(self.imported, replace(next(iter(self.chosen.values())), guessed=()), self.path)
         if self.source is not None:
             return [*guessed, *said, *self._extras_left()]
-        names = beside.imported_packages(Path.cwd())
+        names, folders = beside.imported_packages(Path.cwd()), beside.folders_with_sources(Path.cwd())
         said_by_code = f"the code imports {', '.join(names)}: drydock add {' '.join(names)}" if names else "drydock add"
+        if folders:  # what these import together is no project's
+            named = ", ".join(folders[:6]) + (f" and {len(folders) - 6} more" if folders[6:] else "")
+            said_by_code = (
+                f"{named} say what they require; to begin with one: cd {shlex.quote(folders[0])} && drydock init"
+            )
         head = f"no requirements.txt and no [project] here: {display(self.path)} extends base; {said_by_code}"
         return [head, *guessed, *(one for one in said if "no package is required" not in one)]
 
@@ -246,7 +261,8 @@ class _Begun:
         left = [one for one in self.offered if one not in self.extras.values()]
         if not left:
             return []
-        named = f"the extra{'s' if left[1:] else ''} {', '.join(left)} of {self.source}"
+        more = f" and {len(left) - 6} more" if left[6:] else ""
+        named = f"the extra{'s' if left[1:] else ''} {', '.join(left[:6])}{more} of {self.source}"
         how = f"drydock import {self.source} --extra NAME"
         if self.refers:
             how = f'[packages.requires-from] extras = ["NAME"] in {display(self.path)}'

@@ -101,7 +101,17 @@ def remove(
             found |= there
     if missing := sorted(gone - found):
         raise _not_required(missing[0], places, catalogue)
-    return _apply(f"remove {' '.join(names)}", new, catalogue, report, builds=builds)
+    done = _apply(f"remove {' '.join(names)}", new, catalogue, report, builds=builds)
+    new_catalogue = catalogue.with_files({})
+    by = {
+        (package.name, *package.required_by)
+        for name in done.locks
+        for package in new_catalogue.lock(name).packages
+        if package.name in gone
+    }
+    for package, *parents in sorted(by):
+        report.step(f"{package} stays locked, as it is required by {', '.join(parents)}")
+    return done
 
 
 def update(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -229,6 +230,21 @@ class Artefacts:
             return False
         return any(file.is_wheel and self._place(file.file) is not None for file in files)
 
+    def unusable(self, requirements: Sequence[str]) -> dict[str, str]:
+        """Those of the requirements that no wheel fits, whatever else is required, each with what there is instead.
+
+        Raises ToolError where an index cannot be asked.
+        """
+        universe = self.universe(sources=list(self._profile.packages.build), index=self.index_places())
+
+        def instead(text: str) -> str | None:
+            said = uv.why_unusable(text, universe, self.folder("one"))
+            return None if said is None else _instead(said)
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = list(pool.map(instead, requirements))
+        return {text: words for text, words in zip(requirements, found, strict=True) if words is not None}
+
     def newer_systems(self, pins: Sequence[uv.Pin]) -> dict[str, str]:
         """The line of [target] with which a package has a wheel, by name; those are left out that never have one."""
         target = systems.newest(self._profile.target)
@@ -345,6 +361,24 @@ class Artefacts:
         if local is not None:
             return [*arguments, "--no-index", "--find-links", str(local)]
         return [*arguments, *(["--default-index", self.index_place(package.index)] if package.index else [])]
+
+
+def _instead(said: str) -> str:
+    """What there is of a package without a wheel that fits, by the words of uv.
+
+    >>> _instead("hint: You require A, but we only found wheels for B with the following Python ABI tags: `cp38`")
+    'it has wheels for cp38'
+    >>> _instead("hint: Wheels are required for `a` because building from source is disabled")
+    'its source would have to be built'
+    """
+    flat = " ".join(said.split())
+    tags = re.search(r"with the following [A-Za-z ]*tags?: ((?:`[^`]+`(?:, | and )?)+)", flat)
+    if tags:
+        return f"it has wheels for {tags[1].replace('`', '').rstrip(', ')}"
+    if "Wheels are required" in flat or "no usable wheels" in flat:
+        return "its source would have to be built"
+    cause = re.search(r"Because (?:only )?(.*?)(?:,? and |, we )", flat)
+    return cause[1] if cause else "no version of it fits"
 
 
 def _name_of(file: str) -> str | None:

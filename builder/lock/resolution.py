@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache
 from types import MappingProxyType
@@ -26,6 +27,9 @@ from builder.profile.model import Profile
 
 _OUT_OF_REACH: set[str] = set()
 """Indexes that did not answer in this process: uv's patience with one, some 7 s, is not for each lock."""
+
+_NO_WHEEL = r"no usable wheels|has no wheels with a matching|Wheels are required for"
+_PYTHONS = ("3.13", "3.12", "3.11", "3.10", "3.9")
 
 
 @cache
@@ -130,7 +134,7 @@ class Resolution:
             pins = ask({}, self._unusable.append)
         except ToolError as error:
             self._check_unbuilt(self._search, error)
-            raise
+            raise self._with_others(error) from None
         if not cached:
             self._asked[frozenset(implied.items())] = pins, self._unusable, self._search
         return pins
@@ -173,8 +177,8 @@ class Resolution:
         `error` is right.
         """
         unusable = self._unusable
-        if not unusable:
-            return
+        if not unusable or "was not found in the package registry" in " ".join(error.message.split()):
+            return  # of what is nowhere, no source helps
         self.step(f"looking at the sources of {_names(unusable)}: no wheel fits, and nothing is run")
         try:
             missing = search.missing(unusable)
@@ -189,6 +193,37 @@ class Resolution:
                 missing,
                 hint=_how_to_allow(self.profile.name, missing),
             ) from error
+
+    def _with_others(self, error: ToolError) -> ToolError:
+        """The error of a resolution with all the requirements that fit by themselves as little: uv names the first."""
+        if not re.search(_NO_WHEEL, " ".join(error.message.split())) or uv.is_out_of_reach(error.message):
+            return error
+        required = self.profile.packages.requires
+        self.step(f"looking at each of {plural(len(required), 'requirement')}: no wheel fits one of them")
+        try:
+            found = self.files.unusable(required)
+        except ToolError:
+            return error
+        if len(found) < 2:
+            return error
+        target, python = self.profile.target, self.profile.python.series
+        rows = "".join(f"\n  {text}: {instead}" for text, instead in found.items())
+        return ToolError(
+            f"{plural(len(found), 'requirement')} without a wheel for {target.platform} and Python {python}, "
+            f"and with their sources nothing fits either:{rows}",
+            hint=self._older_python(list(found)) or "require newer versions of them, which have wheels",
+        )
+
+    def _older_python(self, requirements: Sequence[str]) -> str | None:
+        """The line of [python] with which some requirements have wheels; None where there is none."""
+        for series in _PYTHONS:
+            if series == self.profile.python.series:
+                continue
+            universe = replace(self.files.universe(index=self.files.index_places()), python=series)
+            with suppress(ToolError):
+                uv.resolve(requirements, universe, self.files.folder("python"))
+                return f'they have wheels for another Python: [python] version = "{series}"; or require newer versions'
+        return None
 
     def _check_passed_over(self, pins: Sequence[uv.Pin]) -> None:
         """Say which newer versions were not taken for want of a wheel. Raises UnbuiltError where one is far newer."""

@@ -17,7 +17,17 @@ from builder.uv.questions import (
     questions,
     reason,
 )
-from builder.uv.resolution import Candidate, Pin, Said, Universe, candidates, candidates_beside, newer, resolve
+from builder.uv.resolution import (
+    Candidate,
+    Pin,
+    Said,
+    Universe,
+    candidates,
+    candidates_beside,
+    newer,
+    resolve,
+    why_unusable,
+)
 
 __all__ = [
     "Candidate",
@@ -51,4 +61,5 @@ __all__ = [
     "reason",
     "resolve",
     "version",
+    "why_unusable",
 ]

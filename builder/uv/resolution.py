@@ -184,6 +184,20 @@ def candidates_beside(
         yield found
 
 
+def why_unusable(requirement: str, universe: Universe, folder: Path) -> str | None:
+    """In uv's words why no version of one requirement can be installed; None where one can, whatever that requires.
+
+    Raises ToolError where it is not known, as an index was not reached.
+    """
+    try:
+        _compile([requirement], universe, folder, ["--no-deps", "--output-file", str(folder / "pins.txt")])
+    except ToolError as error:
+        if "No solution found" not in error.message or re.search(UNASKED, error.message):
+            raise
+        return error.message
+    return None
+
+
 def newer(package: str, version: str, universe: Universe, folder: Path) -> list[str]:
     """The versions of a package that are newer than `version`, oldest first; without prereleases.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -578,6 +579,70 @@ def test_the_trainer_is_what_the_repository_has(sandbox: Sandbox) -> None:
     done = sandbox.drydock("init", "--no-lock", "--for", "cpu", "--name", "many").succeeded()
     assert "several scripts may be the trainer: own/base_train.py, own/lora_train.py" in done.stderr
     assert "says python train.py, a file that does not exist" in done.stderr
+
+
+def test_the_one_script_at_the_top_that_trains_is_the_trainer_before_those_of_examples(sandbox: Sandbox) -> None:
+    (sandbox.work / "requirements.txt").write_text("anchor\n")
+    (sandbox.work / "examples").mkdir()
+    for name in ("run_train.py", "examples/config_resume_training.py", "examples/train_moe_now.py"):
+        (sandbox.work / name).write_text("if __name__ == '__main__': pass\n")
+    sandbox.drydock("init", "--no-lock", "--for", "cpu", "--name", "top").succeeded()
+    top = tomllib.loads((sandbox.work / "profiles/top.toml").read_text())
+    assert top["trainer"]["command"] == ["python", "run_train.py"]
+
+
+def test_a_framework_that_the_code_imports_and_nothing_locked_is_said(sandbox: Sandbox) -> None:
+    """As torchtitan, which leaves the nightly of torch to its reader: torchrun was missing after a build."""
+    (sandbox.work / "requirements.txt").write_text("anchor\n")
+    (sandbox.work / "train.py").write_text("import torch\nimport anchor\n")
+    words = "the code imports torch, and nothing that is locked is that: drydock add torch"
+    assert words in sandbox.drydock("init", "--for", "cpu", "--name", "bare").succeeded().stderr
+    make_wheel(sandbox.wheels, "jax", "1.0")
+    (sandbox.work / "requirements.txt").write_text("anchor\njax\n")
+    assert "the code imports" not in sandbox.drydock("init", "--for", "cpu", "--name", "jax").succeeded().stderr
+
+
+def test_a_set_of_examples_names_the_folders_to_begin_in(sandbox: Sandbox) -> None:
+    for name in ("bert", "clip"):
+        (sandbox.work / name).mkdir()
+        (sandbox.work / name / "requirements.txt").write_text("anchor\n")
+        (sandbox.work / name / "main.py").write_text("import strange\n")
+    done = sandbox.drydock("init", "--no-lock", "--for", "cpu").succeeded()
+    assert "bert, clip say what they require; to begin with one: cd bert && drydock init" in done.stderr
+    assert "strange" not in done.stderr
+
+
+def test_a_file_beside_is_not_said_to_require_itself_or_nothing(sandbox: Sandbox) -> None:
+    (sandbox.work / "pyproject.toml").write_text('[project]\nname = "own"\nversion = "1"\ndependencies = ["anchor"]\n')
+    (sandbox.work / "setup.py").write_text("from setuptools import setup\nsetup()\n")
+    assert "also requires" not in sandbox.drydock("init", "--no-lock", "--for", "cpu").succeeded().stderr
+    (sandbox.work / "ci").mkdir()
+    (sandbox.work / "ci/requirements.txt").write_text("spare\n")
+    (sandbox.work / "requirements.txt").symlink_to("ci/requirements.txt")
+    done = sandbox.drydock("init", "--no-lock", "--for", "cpu", "--name", "link").succeeded()
+    assert "pyproject.toml also requires anchor, and was not read: requirements.txt was" in done.stderr
+
+
+def test_many_extras_that_are_not_locked_are_a_short_line(sandbox: Sandbox) -> None:
+    rows = "".join(f'e{number} = ["spare"]\n' for number in range(9))
+    head = '[project]\nname = "own"\nversion = "1"\ndependencies = ["anchor"]\n[project.optional-dependencies]\n'
+    (sandbox.work / "pyproject.toml").write_text(head + rows)
+    done = sandbox.drydock("init", "--no-lock", "--for", "cpu").succeeded()
+    assert "the extras e0, e1, e2, e3, e4, e5 and 3 more of pyproject.toml" in done.stderr
+
+
+def test_the_way_on_is_not_the_machine_whose_lock_just_failed(sandbox: Sandbox) -> None:
+    """As an example of MLX on Linux, where `--for cpu` was the advice, which failed the same."""
+    tag = "manylinux_2_39_x86_64" if sys.platform == "darwin" else "macosx_11_0_arm64"
+    make_wheel(sandbox.wheels, "mlx", "1.0", tag=f"py3-none-{tag}")
+    (sandbox.work / "requirements.txt").write_text("mlx\n")
+    (sandbox.work / "main.py").write_text("if __name__ == '__main__': pass\n")
+    done = sandbox.drydock("init").failed(1, "cannot be locked")
+    kinds = re.findall(r"--for (\S+)", done.stderr)
+    failed = re.findall(r'"\S+-(\w+)" cannot be locked', done.stderr)
+    assert failed
+    assert kinds
+    assert failed[0] not in kinds[0].split(",")
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,8 @@ def test_a_package_is_removed_wherever_it_stands(desk: Sandbox) -> None:
     assert changed == set()
     desk.drydock("undo").succeeded()
     assert '"rope"' in (desk.work / "profiles/needs.toml").read_text()
+    desk.drydock("add", "knot", "--no-build").succeeded()
+    assert "knot stays locked, as it is required by rope" in desk.drydock("remove", "knot", "--no-build").stderr
 
 
 @pytest.mark.slow

@@ -198,3 +198,28 @@ def test_what_builds_a_package_is_installed_even_where_it_does_not_declare_it(
     assert (env / "lib/python3.11/site-packages/glow.py").is_file()
     pushed = sandbox.drydock("push", "small", str(tmp_path / "mirror")).succeeded()
     assert list((tmp_path / "mirror").rglob("glow-1.0-*.whl")), pushed.stderr
+
+
+def test_where_neither_builds_nor_versions_help_all_without_a_wheel_are_named_at_once(sandbox: Sandbox) -> None:
+    """As a requirements file of torch 1.7 and others as old, which have wheels for an older Python."""
+    for name in ("torchy", "visiony"):
+        make_wheel(sandbox.wheels, name, "1.7", tag="cp39-none-any")
+        make_wheel(sandbox.wheels, name, "2.0")
+    sdist(sandbox, "rope", "1.0")
+    require(sandbox, "anchor", "torchy==1.7", "rope==1.0", "visiony<2", "rope>5; sys_platform == 'win32'")
+    said = sandbox.drydock("lock", "small").failed(1, "3 requirements without a wheel")
+    for line in (
+        "  torchy==1.7: torchy==1.7 has no wheels with a matching Python ABI tag",
+        "  visiony<2: visiony==1.7 has no wheels with a matching Python ABI tag",
+        "  rope==1.0: its source would have to be built\n",
+    ):
+        assert line in said.stderr
+    sdist(sandbox, "visiony", "1.7")
+    require(sandbox, "anchor", "torchy==1.7", "visiony<2")
+    sandbox.drydock("lock", "small").failed(1, '[python] version = "3.9"')
+
+
+def test_sources_of_what_no_index_has_are_not_looked_for(sandbox: Sandbox) -> None:
+    require(sandbox, "roppe")
+    done = sandbox.drydock("lock", "small").failed(1, "roppe was not found in the package registry")
+    assert "looking at" not in done.stderr

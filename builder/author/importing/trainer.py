@@ -44,7 +44,8 @@ def find(folder: Path, accelerator: str) -> Trainer:
         return found
     likely = [path for path in _python_files(folder) if may_train(_dotted(path, folder))]
     exact = [path for path in likely if path.stem.lower() == "train"]
-    chosen = exact if len(exact) == 1 else likely
+    top = [path for path in likely if path.parent == folder]
+    chosen = next((some for some in (exact, top) if len(some) == 1), likely)
     if not chosen:
         chosen = [path for path in folder.glob("*.py") if _starts(path)]
     if len(chosen) == 1:
