@@ -55,7 +55,7 @@ def chosen(fleet: Fleet, report: Reporter) -> Files | None:
     if not fleet.bring:
         return None
     every = {file.relative_to(fleet.root).as_posix(): file for path in _matching(fleet) for file in _below(path)}
-    private = [name for name, file in every.items() if PRIVATE.fullmatch(file.name)]
+    private = [name for name, file in every.items() if PRIVATE.fullmatch(name)]
     links = [name for name, file in every.items() if not file.resolve().is_relative_to(fleet.root.resolve())]
     found = {name: file for name, file in every.items() if name not in {*private, *links}}
     for names, why in ((private, "named like a secret"), (links, "a link out of the project")):

@@ -82,6 +82,8 @@ def test_the_code_of_the_project_comes_along_as_it_is_now(lab: Lab) -> None:
     (lab.desk.work / "part/one.py").write_text("word = 'first'\n")
     (lab.desk.work / "part/two.py").write_text("")
     (lab.desk.work / "part/api.key").write_text("hf_of_the_desk")
+    (lab.desk.work / "part/secrets").mkdir()
+    (lab.desk.work / "part/secrets/plain").write_text("another")
     done = lab.desk.drydock("run", "small", "--on", "lab").failed(1)
     assert "the trainer of small is train.py, which is here, and not in drydock/small of h1" in done.stderr
     assert '[fleets.lab] bring = ["train.py"]' in done.stderr
@@ -94,9 +96,13 @@ def test_the_code_of_the_project_comes_along_as_it_is_now(lab: Lab) -> None:
     lab.fleet(f'{fleet}bring = ["*.py", "part"]\n')
     done = lab.desk.drydock("run", "small", "--on", "lab").succeeded()
     assert "h1 | made first" in done.stdout
-    assert "part/api.key is named like a secret, and stays here" in done.stderr
+    assert "part/api.key, as 1 other file, is named like a secret, and stays here" in done.stderr
     there = lab.hosts["h1"].home / "drydock/small"
-    assert sorted(one.name for one in (there / "part").glob("*.*")) == ["one.py", "two.py"]
+    assert sorted(one.name for one in (there / "part").rglob("*") if one.suffix != ".pyc") == [
+        "__pycache__",
+        "one.py",
+        "two.py",
+    ]
     # What is as it was is not sent; what was changed is, on either side; what went away goes there, too.
     assert " of 3 files from here" not in lab.desk.drydock("run", "small", "--on", "lab").succeeded().stderr
     (lab.desk.work / "part/two.py").unlink()
