@@ -93,7 +93,8 @@ def _pip(mirror: str, script: str, *options: str) -> bool:
         for place in [*installer.places(Path(mirror), os.environ), None]:
             index = caches.index_of(place) if place else None
             index = f"file://{index}" if index and index.startswith("/") else index
-            environ = network.pip_environment(os.environ, index)
+            # What it unpacks is on the disk of its --target, whose room was looked at, and is moved without a copy.
+            environ = {**network.pip_environment(os.environ, index), "TMPDIR": os.path.dirname(options[1])}
             asked = [*command, *(quickly if index else [])]
             if lifeline.run(asked, folder=top, env=environ, heard=progress.Listener("uv")) == 0:
                 progress.end()

@@ -34,7 +34,7 @@
 #   typing-inspection 0.4.1  tzdata 2025.2  urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0
 #   websockets 15.0.1  werkzeug 3.1.3  xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 1b51ee118b635059cc81927aeb9df7c9c6313b399d5d5f466bc2de3d08a7484e
+# Drydock 0.1.0, machinery sha256 b6daac4c88fdb81c9520bb44408dc4179efc37f83434c47656e0457285d3bab4
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -54,7 +54,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=1b51ee118b635059cc81927aeb9df7c9c6313b399d5d5f466bc2de3d08a7484e  # of the Python below
+_machinery=b6daac4c88fdb81c9520bb44408dc4179efc37f83434c47656e0457285d3bab4  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -761,7 +761,7 @@ uv_on_path() {
 
 # pip checks its wheel against the hash from the lock.
 fetch_uv() {
-  [ "${_free:-40}" -ge 40 ] || die "$_free MB are free in $_drydock, and uv takes 40" \
+  [ "${_free:-60}" -ge 60 ] || die "$_free MB are free in $_drydock, and uv takes 60" \
     "free some space, or name another disk: DRYDOCK_HOME"
   say "fetching uv $_uv_version"
   _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$_host-$$
@@ -1922,49 +1922,49 @@ p+e>PuMav>;Z3L!Mw$!?kh^(JFpWnL5M^sfC=Qm3k>=Ti>BvJL==wrAjVrZ(uU4wgBD+uWUM$E_K;jf>
 gODK=HDS}jaxp6rCw7=mCwVctf=eZ79IqA_KGY?7jgQTc+!Y!c8$m6Sme3Fcn&<v`!GNCiX%h#<T3WMaow9*Muw<#L=2Glu;+-=CN$u)o=nXM4%QCqb
 TPQ>7HOhLM>Olxs>TrO!r^F&YJh_C#U8F9wTB?JYN-WV-gTemxsc=zp!z)1=w+>K>cN5n|s+CBjHfAmSo=(R1t#cTX8Ojbikhp{Pv{J*<tQ(`P5y8&2
 *qS<aV*=^m!^Ma3y(F8@Mic;MkBY`S9AbIH^EXuH`aR#6?x5>JZQv#17s(2i@VF~cXaiy~L4`@l%5v@z+A?H3Q*C-6ba~95xVWS&VN$&$XSpQ7d}jwW
-Z1Bv&I{L|;jQA^%Xzr+LkUn8S8l_ev%fbZZHoB~DaY}iTx&Xx6O&M@sKh**ZUGKqg!Wwi|t63YOc<~Xg7cPjfOTg>IcpI|}wPXXaae2|@Gk|DayGx4$
-soSQ9814f9<%w2ET(kGXR5E*Ipvf83$;W2y1bi3<H!Rn?<WImUwq?|tKD#>75b{(fgrXMH32I$Vyl|d7X60%;J#WU_9Bsf$2ia!y#qry>`$sQNvn4kt
-?l8ZW#&p)fBmGTP;@^>DE>*F7Cs)WF+!Wyv|L`8r!99)81%M`I@Cc(6v$hT`iw6C9UtZErc!iyVSNJDoVLEchK1?<l-^vCQi|M@k*zN2Y`y>vVd(-#!
-AllV+cVT2qB#X!jy$_z|MgL(eZYc?$%mPc~J*-yKb|p>EOd`3pI%9EOK)c@d$+ssJRx1g3t%^mZNa=;)s)%&4X~@fEo~^5u85mIkw<+YkcsMb)1k)_F
-f-8Y$;Gg<d=m5FC{xrNlpTZh_gPzB;1&1inRL^&v#~o=+E(kSoehquUH7vg7-tKO`ySq!r(Ev@)V2UiLZbEqwXY+pu%GIG-T~L%vjDaB#WN<d?6$}k@
-sK%OW+SO?O+2BUb2dD8k&g?VqR_qe<8qNwPU^9oL;Dp2e-QoU=gVU_J-HczqIYS#%I1up{dXVO4CkF@e{O0K8!9OSji@e}ya`J!#eSBoHAOG;52QSXN
-O)D&2sbc@|?BL{R|LmZg=FP#WWX1@w6#reGPk-FUpp&-t*C+e0&iF-=CXIJ*j!@TeS?mbK?cAcz{=5CNHwQ;A4zlOFyY1aZ{=?z%i=R%jXWQF*|Ix^y
-95}q-G~}?nV#Ij4wP3`*)@8Jm9INQr_oQr@EXL#SBIIeJ_}~5(Z^0gj`C#sqb-9Hho^fxnv=|{s+t<_ShXS|W%#|Xw@%PK(W;z+cbs@XNMIU?<L%%{k
-`I0d*>-1teZe!S1IMk+h85xOcZiZ|DLb)t1J{+I_b9e!a@Ei_BO>jA!U!V&9VlgX*r;Bq97hSICdOp8JMb7E%a5y-`vB_X{?P@W>=QH4{V6^ocEV2G#
-KF!<<Tt{$@<Ho{Yw6b0!-#<G$dGo{H&ww7|?Wl!@QPGp(bPO{w8p9S4wMGLp!EFscA*Hu~DMclqJ{F7f0zL}XXlo8jyQO-u_mf!SdCeS8g%W1y3*TG%
-^Eu+J7g;k&iy>P07MW5Hg-(FoKEsqdG}!{CfP5u9wg#gaE2S|R@;Zif%FJ(IDrdsbHKP9bYB~dU>?VuZB*I}`aKnJd`SxqEIe`RwG4rU+E*zsmZ=Pw!
-ikYp2Zj3RS3Q#gK&@}HYwhhmguFjQhZ_49g8md9A{NBNb-)wk0Es#*}y*2GMToNK~G9P-Q`HD2Ngx}%8bFwQJw?+U6Q0OM(PBslVoWT0SGTFn{Kh@GY
-OIY74G`xzR(jwpP1Z#a;Lfi=BPty|ICt%+z^taGEl8X?$exb+&Em{?=YYxEE!jS`Bq-V?)c@nk>2$I*3zjHWjicV{<huLEpTX_v{YerisE|ECYX0#p<
-<G9rHMq)RSF@?16qCan4vXe_|h=ZzQ`rk|awTkNqpu5{s9{YSY?0?|0aX$jS`~vO}aL`W2F!R^bV*cx3#5@#m)4xt9lOf`22IfYFqmp+GB5f}oa<7Rf
-cVaSXOhiFOinM&{0*~1=J8@s_7U2fX@g>-*((EV+8}z_+g%>f2Xxp$IV9d-hlKL|K@%ZgQjGmuz)t8g)=+&Fo`O)#|FQ;b*Z{rSKAI+E7hsQtcAI2TH
-A;I2`TRVToy2ETMx{wZG8Gabv8?S$O@=pI|4$5BtkS;W1^{s#={p029JjSryT!|`hsdGsqq*|Q8(Z`_@IBpF%6ue`wNB@$C3-$>n6QvO<JP8bkBqUn>
-KGz91!%bbU$2))|%APZ`!twi<F*yA(7hXEnMAliu`KHm5h@D*#AFRdo3ueFT7r-9vDdttTQfCjg?&3OXO`{)B`S=z&&3o7u;l&GH24^f~z$3BY?(pF(
-;`v#?<sI4uh2f8c?BvkM|KipUV?<{>P_X2H#IavQ`jIOzHc3<<#ae?w!v`_ZQc(g!T?MnGw8QKga$fIFj?a!?93N&<O^Tm@k9+&(X#WtuzI}I=#c;|K
-@AvNP%`v`bZcASu9p{Jp|L2$d)xp_|9|>$i-ku!L#0o!n>OLL5I?Ydidh;$nef#&9uNj}>@CCLgi(jBkgc6}?x`yu!Mo!H<srN!AJOW4{ur}R`b{OXb
-LAMELmauj8hPHkK4_F4gNTh^oE5<lPg^wsjluP6syZ7wh>-{OO*lS22(&+G4Kl0HWAza1%8_!sKY(pM8v*7q8OQI|GC6)@;Nb9jOiH1d)qa`&Sji%rl
-*e_tXxR1%IB(g7z&9Xzne(XR5!&w8O;{1&0IWtft??_nJ-9{ci^>^zYNth@Evt8;b`jSj+{+9>;b@cbc!<3zof|B37J4pG`TJsvHC!Y-O@&ewWzW~`{
-CZDSuF~g0q02dRzzN7I8{lNV}F7$yC#);SZgF#c<b~_q)p@$_%O@KT60&NK~Fq3Rpo))F;rn9oC9elbS%~<`prW1xOAZjBgCoZ^iwTk2?o;#SD>9SDb
-Dup}rf;;lt5=a^k!E9~5+%S9?!NLv4!O=?_-RVhW=#md+)7w&VAB&<?AuVk<^6_`GVs0lxy!N}QuW0QMtaT@_R#gMKKtoM6t}$1o)NC4z4uy_8FZ%cB
-Vt^d%d^jGXjbOLlG_}t5wHaUbVNdCxOB4~T98z*b#c&@R4H-5Tvr_$3m>W1eXcy<r8E(Ga|K9oA`=a;sZz#*B1J40i;+kyZbi;99G^M58&huW9B;C$8
-yRs4M-l8LhXPTNH;vCUcVlXOD-@wfxQ2SC--Mjq-?46T2Qa&ML^hY*Z$w%`BM)Dl_)X_&+D5*Mz(eB&9eRQjcE?_-ifzX=k;rJGVkE2!Je0IUs(YW>}
-5wH-%){KYHTJ&wT_=0gAcs6h5Un*ZJt{3ysxDKJGKf`9}<Nu6q>G5;$cpi<#!wRSnk_QH@MkTdI%*EVWE(R`Qw@~CL(fEB3d}`r%PS5t=zB8aWBAjj<
-?w`CqI6ceu{_>Y+e{STj-khAC<uCVt$(nor@#o!i5B|4{|4T#)_cL7pOTaXwwjrn)u1%nBaEsud%zHZw?OU>G>CYtWB6&k$_?&E4?1E)NSyu%QBpXKW
-A(`6t{~6t4^iYk2h#~vjC*-uwj!zC=QZ6{gRIkMvF{4Fbc}!DlJL}Khpugp)m<_MU2Pp;e&Lm_7Zpvtc<e@>(l@Kojkg`p1V;6IB58--fkEU)t&G=0l
-W5$RAi9UQUqrcX`cSNzXjN{T$azx*MA3fV$MQ?wI)k{TMV*`G1x$ts!pP7-vPD&#g7|u_7;&ZfN6MzjOXH>`Rx%mQ}9b!o19B-^ylk7buUJaIs>f%4`
-PWN^N(Tt)jCV%<M-nUc+%n09Z3BMK#Or`B)dEFEvfb$tTYzWAnRc|X-g_3H^SxF2}Ou7@(ItAXBAslzOm^PEAKG7yYlR-I+dk^x{=(>E3QZ^ydEDH(|
-E5-%c&`JT`SVm3C>Af~h)l@7C5D$7mnkxwg7<7k?FoMi!jDa!9GgXXSZ!=DOKD-)D)+To9T{H+F*+DP}F8IdezL{T4Z{dh(T8WP!REFx|igH*c$f$({
-LkB?*bSkOYY&BryMHuc7A#f#>hZ-i`NNn=m>DNF)l2C)Ab5fa}fVB#vRWb?&2}5ku(jX|h%#`}9Uu!^gbMIQ~@Fhm=HKXSDHy80r$VcyQq9$k80e?ph
-wY}t{#@g{>XBm{!?L6zPO7HwL=0JOHuPIz}ac4HhUEwv9Z0-4SH*}{d*>EprV@wQx(8yfuk(iU)+Sy8=HH>3~iJaF5=4!(KQ&Li7vaPwb{q629?cV(f
-tO1}XIR|*JKNmNUsl?<VwgAr6+k5Qq^!%Sq$u=i9b`>p@6N(WUwzrGoYPCLylTNR8sC)w6*Lb>i7&%0#kVKacZyhD=K04v*Zm$Sh#AyMA6KoIe>U~1A
-*l-8KQmPj$4-@Wuh3@*Z2?E)Yi5ih$v=mA#u018L+|8%Jt4}~xf^qU)bTvgb3b7=_Z*gP+bC`k!3A(fi$b{-Hz^g=9A!Dh*&KiIJul)GctHU=(2V$75
-LNRI7hS^$YyJx$T(ol#3A30#W8tGZe!IA_fQ%p<n8@u5y3bY{4kI#NQI63uWOxHky^{N!yaYM;h#MJ2><TXDs#JJhLiEqMVPxL>wkTl531FWk_N7z&8
-XIoX)cEai6#SW6y?oim)i2Uvt<>2D_uUm);E+bUF5YvfNUNH@h=es~)iOSk}Wb<mrbj6NucJzbrPIu0)v_nyXM8r%B6Dx_M%UBWNseL?2OdaK|8NYb!
-VpLTkXa}wlgdq~=KfE}RJ0i4|!6hSM()o3(wYbGtMXrM=GL*5*)G{HuT@=^UhFg@}M+y%7V*kaD2ka^dZN(c0u~k^td^*+eQ@8g`>1V1Ts7F`8o{{*^
-a3T^#S(pn9)h%zx{+;*?MkOtCC6CCchL3nal(~Fq9PRqvVV;-~;vbo%r>iBZQk>zCx_7e&4_?rT6WGql6&DU`W@jlrH*)of%kmklnx1OX06MCuTxzax
-wy6iqia(u);l%5YFwIDQ$()LvW{63$VZ~F&f7fv5-+#aNZIu@n-gQFIJ2W~wJY7e}X9xIIUec{G&_%&gXWCf3pICp*esM7x(Oo3JUCcRqiI^Vb&?r-t
-MPsA3HHG@{H9oYuO;-_G8Z3gcf1Bj+IzFEiP9<6<mCEZ+7IAGc_<MK#`%dI#-F;eh>YN+yTxebZV?z4@WQ)tz;%nO?1EEnJ1+Yctunwd}CQZd|S;l2G
-HlVCjxl{4z<OQXdV-#q;e;=z~QVrx9d;Yo0bRCkY^Tg+IyI@2Nau<TVb$7S-q`y*Ju`zV7pskgI@p%q}u|nCSd`BdfYI7J|E7=rTMpYExEY93uM_lhg
-L59_zW$?|g86sWL%26N2TVKYvVM?{ucKbOjaym8%>XDW^#xIZjOA%X`{k~%6si)TiHr&4h{NexlfBOa|lm
+Z1Bv&I{L|;jQA^%Xzr+LkUn8S8l@JlX&PJ><|wxTW__bm$_7l@+1qz7-<-r9U0QH2Az`G<016>jb&-m<n=&)Lq0}7U{CW?@9oFcy+L*Pmj29o_9^#@6
+y9B(Tj9W4bTT8|g8`mM-QUfg4wcELPn!5dbh;cFSU#1Af&NYVw%sKO62E&}upL`JKPQb8X6vT49Oa25bWm`tQ>9ecH4M9|OLd<Hhv7pxF#5Cu*<7%$P
+)AMG$&0z_=7?F)jUmU-EyMOfZG+T0W;tn%*X-tPAJksA(RRbM44^x%jcXGw%!QB%c@egkn9o+l~h5%?{29GdGF{|~^1ZmKp_vI!1gjd)(c!hsbmbxPw
+?c-^am9FemvDnzVkKN9mF=XQSx;K4qIHFx$cWFirMzV-d(L3vDUUW3Z;+B%|$t*Bg-ot7&ZCBFt%p{WktFtQS1+?ppq<ni);mMMKDXW-Xia1|5vx@8&
+n}$qZ=J~%`;ewGVaGOFVjfWF+OVrI$E4UJ92L7pUg$|JG>rcb`^C_&+H|U}~TW~BBP4#@&x#p32<$~Z9=hv_oT*KmP?(Od8ySuw|ZVk{z4W`JV?<SN7
+0XhGNFkc<~)dhvq#9$eMRR)K+-qp~Ohia_3&s~k?pN)d#oOK$HW8psY62`tWui;Q(0yc9<no!^h-W~40I5^Fk+s*j(n=>?4g_9G1p{r?rc5-ka&u@-i
+9{hu1wa5z&J0}lF(8ot6`|%I|dGO-Q8^6NRl`8fR&kjzG_RkK=Y2F;1N@fftOM&9$`Sizqj8185e|@t5>Wp6`Y0`N2<_MJ{m&J}y+|DgJ_rKdedvkE~
+;vjpzyW8Gv<Ubr9zxe4id$zs3_aBWM%7McRj!ll=E7p#eTMLE;Y+Xi6$+3!_eNS4M$znYIE<)xfivR6z@fPfXm=ES&d7N7q;u-fAON$Y!w0%9DekgG3
+&0Hx`8-KqnZl;qF+$*w6T=c;=u?Q^WlP?)VxK1yo<2J^3g+pz6mytE8=4NacAe77E;=}RzKZh5<G0)*p)C8Bq`336gFBY?6c)B>(xYFf{uIKYx)cBm<
+4u^w79GeVQ*RB>5d_DvA3r1VN!4m5)=F`l*z;y)YIBqQbMJwwy^8K^3lQ%#7{S4?a-i}&mK@~k2PRB44qcLm&QEN0nTiw?16H<B$xL4E`>SM7uFW{qq
+lD6isv|Fk`dq0UK@Yl>SUnq)(zVHR7Kc6EodyzGhv>2i(aFHqXP>coG?K4cdLz6A23&?=NV+$B0)?Q;W<aG>#m6_kbea?jQYefC=)pQ1Y+f5d;?Suox
+;D!N@^X=DSoB|2<VrFKWT{uRC-aL1W6*K<}-56uo6`*9~v}xX3Y($<dU7ai2-jv6~G*qKu`MrY=zuEA1S|Fj`d$ZeXxJ^XdWIpsp^A)LZ3FyP4>||Fi
+z>Odkpma{gos1uFIN^=}%VZB*|5QusEMa}G&_XMIN{f8E6Rh=ZiG?HlDNRdo@qm4=(BDGuNG?L~`h`Lmv}jedt~pXq3r7xkk)E+{<Vn~j#7JI4{&M0#
+EIO^d9%heaY~?k)tr=~lxI_Y0o6&ke-s4i!8wv76Ru|H~i~hWI$=)!nAr7jJ>3=Wv*D9_ffbMQjdF=Dqu>XO}#{CHR@(Z|Zz(G45!^~e#i}|mE5%W;M
+P5(NbOoj-+8Q3Kmj!ND&h_t;N$-O3`+=<EhF%eA~Y25Oui%@3M?8JRFaD=Ni2clr}OS7XSZ21G%6<)+7%WcDUfWbA#Nb1Y@$K$sLF}jF~Oh8VyqgQWU
+=SRn<znq>Oyp20_&op0NA0Gd(e@K@l*xPYy=g(Mom~BNj*C8y!55s!{4**Xd9l*>%86E)Ah4!w#70{%AynLO<7~h*KQB5y(E@^~Ri!(U-I8*}1tpSIE
+cMNv@U-EFlKEY(7G(v?ZfrXL8POIPNI^kxxsq6K?2#`eCb7odJ&>u4fr$6SxOUIhXdUZG_Hd+#~GeF{lwYYx4?05YF*rPqgyy{l!?7`MuTt}^G^aE-s
+-y)}Z58EQVc)`oyjKvXnBsSb-Kb%E8KMT0!L%X0b{E?7B9eM*?-1=dR=!^#nmK=~c_KQeAas|eCi3+5kY%pl}Ahuj8b6`xYV3w42m|a88>)pxm+3}0x
+!%V74@e}ZIZ{Hm4AL7@y@6NIqPI=<}-krTU#`nx^>FcB8{BZyO{F1*qID7FUp;E}(lLMMq;RjFMr^8pL`RPw@-sPun|Nind16drtz!qik3pAckA~a3c
+IKRQjsXZw5UdV(;00{)vrhCy21EL^0HzCpz2(RAI)^Fee%YYY&lmKwWYKN%s5v7P0io9s|p8b2h<K-2*7YUXc9scTYKAI!etN4lI8EcPi$U|oq9KU38
+bj41`QsEl0K2|1SvnX@4q{gFl6<h=R1q>JWF<F&l`-L%Xc97YR9f)8!YtUAlLlQk_2GisnN%gwh$m6H}ZrvjZ6UAz_OFc!WlZnm$^5DOY{(g9vve!~j
+@|$-DDPLM^UIX>yli^)nz&ms-AfwIXbG0aDxG`wpVxre~v{IoTxIf5+KG4=U@mhZ{XlmPTM*}bPumq_IaED)@(IG}~k`2q#qO{#~RyMVRPq(8P>q*yi
+!mtHIZR8Eb1$VAik^IDS2U9a$7D`;DxQJeGM-E<sUE{Hut#Ozeh7TiHxZyZBdTFEIJ&6om^1*C+TT1SOR+K8Fr42_u{%%(6@??nDepfvgtsTO@?gVD7
+YH1g!vZ=;3cCD0}ZHUqH&~fKQ{~mo2kb|8M$73`m?AF_`))~n*<I6tmDIN5kB7&7eN{*-)?qj1N<I7@Js-FsT1BVCg;=DP-&A0pCJAZp$^q&3=h5mHl
+IiyQmlWm-CIPQz4w6xoK-b<3C+xcc!He%gdbj0vXQ#(bRBf3fqMg=M+xLJgLUuvp*x4(eBb23NDCkT!H$Yv`!bKby6o+F<+`UndpRSz=SeLJ|1ZWYl5
+tOqO*T5~-d-(r+<H2<5=F4&A3*Zw2|7J}HC@eo>zPOuh;Fs?({=FR*|<x9o&Vm=zzLHYD&*eregpV2KnehzTYqd|LEQx#(Oz@XLWuGWaTn0w2`5=IOh
+iX0^xzYo+;EpE^0+5X#i20cfF(~ZOZlh+5QXW8Cg{_^b4jr`S{lhd>O<^C^ObMHU?yqoU9|90_ziAdporVC&R!G`oZgh|7-2__D15&V;RZwI!0OU5t#
+nZ#!#w<(OXlkJKDu}ml{wcvqd!{}xtQ``POqgxC!sv#3Gwx9cioYvX#$-zs?1;>~wz*u!=v<NJZX=-g}{n;CI%p4W7;T1V6r9j@9#J0dq8LgE(h6wr`
+;$;9*wh5Q)VorV}To3Kh)UBr(ziDG|8Brk7hwo+d*IELPD9D!aa9T=^==<-ZXS=KD?GLfKvq)=fWH2rlUe4|_GjiBTX(S`a`Dssljy7xputDSu|Cl{D
+U!b!?jD4KrjWuhMVW<SQ!7@>={HNXN-mXBOQ8>orFMrwlmdbz`;oB_%-C}{Mw4F?}n_?|+K10tALF2P}aOJ8{Qf)aa3HFIecVb$n!22@R;|>?oX7bc0
++9YT)D5voQLVg;3oUc*JCPbQLK_O!9xFBO&DZpFRsO>qu*QTkOie&-fYA=v<CBXor^RTr>kU5Ppf+o4JiZ$$Q#);2|SEI?=#7+;4mIEX^2nNAL>6qL%
+^NZ;%95GER@ewG?P>)>EBFh9B{jq@UAUc9hB{iGP3yi!7<02wfuEhLM3#J<hV!k{58c0YIY7})&D$^6NR$*96hRYyfhz)NVL{FEQQs?$-jht@oU28qV
+#QMEv)cpSDLSqT}=>1Lf>Fi_R@5rIHmz>#Hjb7|5gL1l^XT4SFoqxt0X!z|lg=;SE%*MDYyvCfZJzwsI?ldK1@5OA4iQx}gql@7Zb8=fdTM4v=0go_|
+a}U8>P56IGN{URjHMh3E-QA_#yFY<702C$X0PpqZ;x96l;620^z`1&RkNusV|FbFC=H&0LqJ?rou~x(Oc2QidW(slA>D3OEPr&;cPuC7Zj3^b7=<?yM
+qomzOZ(ZH(6>5t(Eue71_rYDgPtX?|?qFC-^@8Q`#GO;oU4J$~#9OjuBNB|3LW#w-r^J=J`4o8d38+fIP`-<<rpQJi=!7^pjx4ecQ?Nirmo@>JP~8Q1
+l?W?j>^a!0<M02KAHRBa_~z(9EVxxDCXL!KTkDMcY<E%`3Q^!A2aH!EJxe*NlHh5I0SbO&f89larsnza*^dV&r+$p-8c6tGm4Z8NDEW$*I=zFu=10aN
+H@i3SO?d2y{>K)Q23dK4bv5Y-dn)~G^UK;!I9<FLOtRV?3fmfygC4^nTwMQk3*p0Mgvu9UI+4mNron-K7l=SnSv!wxUhSB!*h9{aeh>%h&N-lVD4dXp
+m}y~RC2@2aD|9@yk0*(#qr5fa7Y}lbs!Bxnz%_z+MdBrh7bo&tgtjsYWh6{Gzizb_w;0sObr3~{GM1TICPcT3;+ooUi<0|DQG{RYzxeTheJY`?c;g_p
+3hSCrry8f~_P#0oOf^>Z=nB{~68{-aM8Yi#bAd6v<qa9i6Q9BGrDd+<5gFA&5)X(nmoJT@UEh1w6Ei~mBeV2$wM12lGaOPsaCY^<3p#NE+d28{!ePzq
+ECupLu0C;DK7&=$Q%xE`M-`Pz%@xiz^~hTBr}HrGc>NKk8Oec}Q?YjqF-bQ5c<T7?8t(l2@Atl~^5Vj~P6(riMrVho>*)CG0Kdvhx-|y6C|K%D8>{yd
+>)6>ZE=D7|i{!V9IcF~s(}NruWva4hY}B@<P#@>U$6&YVDnd&GT2OX`lN?^h=aa&zM9ZX7dHu;EJ}?HT@2-E}iM*`4PpeM7c*C6w%?n^mXg`2#aoMbV
+ZChj@H2k9=yT}~Yp}EMUsn{*cxU9woIF>4RDz2Zrp!9N#0<HJ&V|8Gv!DeF@L3f$1gB*1(`#f$J44pxKMX<N-?)IMaR|-HjhVB)#wQ|%x&w((gD7&8T
+h{RHD4ufkY+bqkdiUOR)nHvm_>s>9#0{gQp!x>*gq$^rE>ce>J%lI}-sn!~KKZiw5$0lJy(sIW@=aGLYVhgk1SIj*1^m@S9`**-e{9peM%<wd8
 DRYDOCK_END
 }
 

@@ -590,16 +590,15 @@ def test_pip_fetches_from_the_index_of_pip_conf(
     assert "/simple/anchor/" in secure.requests
 
 
-def bare(desk: Sandbox, tmp_path: Path) -> dict[str, str]:
-    """The environment of a machine without uv, after a lock whose uv hands on to the one here."""
+def bare(desk: Sandbox, tmp_path: Path, *, padding: str = "") -> dict[str, str]:
+    """The environment of a machine without uv, after a lock whose uv hands on to the one here; it has the `padding`."""
     from uv import find_uv_bin
 
     (wheel,) = desk.wheels.glob("uv-*.whl")
     version = wheel.name.split("-")[1]
     program = f'#!/bin/sh\nexec {find_uv_bin()} "$@"\n'
-    make_wheel(
-        desk.wheels, "uv", version, tag=wheel.stem.split("-", 2)[2], files={f"uv-{version}.data/scripts/uv": program}
-    )
+    files = {f"uv-{version}.data/scripts/uv": program, "uv/padding": padding}
+    make_wheel(desk.wheels, "uv", version, tag=wheel.stem.split("-", 2)[2], files=files)
     desk.drydock("lock", "small", env={"UV_DEFAULT_INDEX": desk.index.url}).succeeded()
     programs = tmp_path / "programs"
     programs.mkdir()
@@ -646,10 +645,21 @@ def test_a_disk_without_room_for_uv_is_said_before_pip_is_asked(desk: Sandbox, t
     with tmpfs(tmp_path / "disk", "2m") as disk:
         done = desk.run(["sh", str(desk.script("small"))], env={**environment, "DRYDOCK_HOME": str(disk)})
         done.failed(
-            1, f"error: 2 MB are free in {disk}, and uv takes 40", "hint: free some space, or name another disk"
+            1, f"error: 2 MB are free in {disk}, and uv takes 60", "hint: free some space, or name another disk"
         )
         assert "fetching" not in done.stderr
         assert not (disk / "tools").exists()
+
+
+@pytest.mark.slow
+def test_uv_is_unpacked_on_the_disk_where_it_stays(desk: Sandbox, tmp_path: Path) -> None:
+    """A TMPDIR without room for it ended in pip's words and a hint on mirrors."""
+    environment = bare(desk, tmp_path, padding=os.urandom(3 << 20).hex())
+    environment |= {"PIP_INDEX_URL": desk.index.url, "UV_DEFAULT_INDEX": desk.index.url}
+    with tmpfs(tmp_path / "small", "4m") as small:
+        done = desk.run(["sh", str(desk.script("small"))], env={**environment, "TMPDIR": str(small)})
+        assert done.succeeded().stdout == "trained with 1.0\n"
+        assert list(small.iterdir()) == []
 
 
 @pytest.mark.slow
