@@ -43,7 +43,7 @@ class Journal:
 
     def line(self, host: str, text: str) -> None:
         """Keep a line of a host, and show it."""
-        text = secrets.redacted(sanitized(text), self._hidden, self._hidden.keys())
+        text = sanitized(secrets.redacted(text, self._hidden, self._hidden.keys()))
         self._log.write(f"{time.strftime('%H:%M:%S')} {host} | {text}\n".encode(errors="replace"))
         if not self._quiet:
             with suppress(OSError):
