@@ -120,7 +120,7 @@ def _written(
             try:
                 made += _lock_all(folders, catalogue, report)
             except LockError as error:
-                failed = error.where.file if error.where is not None else None
+                failed = Path(error.where.file).name if error.where is not None and error.where.file else ""
                 if error.where is not None and any(error.where.file == display(file) for file in files):
                     error.where = None  # it is removed again
                 if isinstance(error, UnbuiltError):
@@ -128,7 +128,7 @@ def _written(
                     raise
                 ways = [error.hint, f"to have the profiles written, and change them first: {again} --no-lock"]
                 if alone and len(kinds) > 1:
-                    works = [kind for kind, one in zip(kinds, folders, strict=True) if f"{one}.toml" != _last(failed)]
+                    works = [kind for kind, one in zip(kinds, folders, strict=True) if f"{one}.toml" != failed]
                     how = "with this machine alone" if kinds[0] in works else "without that"
                     ways.append(f"to begin {how}: {again} --for {kinds[0] if kinds[0] in works else ','.join(works)}")
                 error.hint = "; ".join(way for way in ways if way)
@@ -141,16 +141,13 @@ def _written(
         note for note in dict.fromkeys([*found, *(one.note for one in begun.trainers.values())]) if note
     ]
     if begun.source is not None and again is not None:
-        locked = {name for one in folders for name in Catalogue().lock(one).versions()}
+        written = Catalogue()
+        locked = {name for one in folders for name in written.lock(one).versions()}
         said += [note] if (note := beside.missing_framework(Path.cwd(), locked)) else []
     # What a file says that a lock cannot have, the lock has said.
     left_out = [one for one in begun.imported.left_out if not begun.refers or (not one.expected and again is None)]
     first = begun.built()[kinds.index(here(machine)) if here(machine) in kinds else 0]
     return Started(first, [*made, HOOKS_FILE] if added else made, left_out, said, hook)
-
-
-def _last(path: str | None) -> str:
-    return (path or "").rpartition("/")[2]
 
 
 def _check_free(paths: Iterable[Path]) -> None:

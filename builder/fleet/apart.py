@@ -10,7 +10,7 @@ from builder.errors import EXIT_FAILED
 from builder.fleet.checkpoints import resume_code
 from builder.fleet.hosts import folded, variables_of
 from builder.fleet.members import Member
-from builder.fleet.session import Session
+from builder.fleet.session import ASKED_EVERY, AWAITED, Session
 from builder.fleet.ssh import Visit
 from builder.run.supervise.policy import History, Restart, decide
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from builder.fleet.launch import Run
 
 _LOST = 255  # ssh(1): the exit status where ssh itself fails
-_AWAITED = 600.0  # seconds for which a host that does not answer is asked again
-_ASKED_EVERY = 5.0
 
 
 class Apart:
@@ -81,8 +79,8 @@ class Apart:
     def _asked_again(self, session: Session, now: float) -> Sequence[Visit]:
         """A host that does not answer is no failure of its trainer: it is asked again for a while."""
         since = self._run.silent.setdefault(session.host, now)
-        if now - since > _AWAITED:
+        if now - since > AWAITED:
             return ()
         if since == now:
-            self._run.journal.step(f"{session.host} does not answer; asking again for {_AWAITED / 60:.0f} minutes")
-        return self._following(session, 0.0, _ASKED_EVERY)
+            self._run.journal.step(f"{session.host} does not answer; asking again for {AWAITED / 60:.0f} minutes")
+        return self._following(session, 0.0, ASKED_EVERY)

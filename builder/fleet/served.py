@@ -32,6 +32,7 @@ from typing import Any
 
 from builder.embedded.state import read_json
 from builder.fleet import launcher
+from builder.run.records.identity import new_id
 from builder.run.records.summary import Summary
 from builder.run.supervise.journal import RotatingFile, Tail, write_state
 from builder.run.supervise.policy import Done, GiveUp, History, Policy, decide
@@ -58,8 +59,7 @@ class Service:
         self._printed = threading.Lock()  # of the summary, which a thread adds to
         self._summary = Summary(self.policy.losses)
         began = time.time()
-        identity = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(began))}-{os.urandom(4).hex()}"
-        self._ran: dict[str, Any] = {"id": identity, "arguments": list(self.asked["arguments"])}
+        self._ran: dict[str, Any] = {"id": new_id(began), "arguments": list(self.asked["arguments"])}
         before = read_json(folder / "history.json", {"runs": [dict]}) or {"runs": []}
         self._runs = [*before["runs"][1 - _RUNS :], self._ran]
         self.state: dict[str, Any] = {

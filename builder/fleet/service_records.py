@@ -21,6 +21,7 @@ from builder.project.catalogue import Catalogue
 from builder.project.evaluate import Evaluation, evaluate
 from builder.run.records import folder
 from builder.run.records.begin import VARIABLE, keep_file
+from builder.run.records.identity import is_id
 from builder.run.records.words import STOPPED
 from builder.store.layout import Store
 
@@ -48,7 +49,7 @@ def record(fleet: str, profile: str, host: str, runs: Sequence[object], catalogu
     last = known.get(host, "")
     try:
         for run in runs:
-            if not (isinstance(run, dict) and state.fits(run, _RUN) and folder.is_id(run["id"])):
+            if not (isinstance(run, dict) and state.fits(run, _RUN) and is_id(run["id"])):
                 continue  # it never trained, or a host says what it likes
             path = folder.path_of(run["id"])
             if run["id"] > last:

@@ -58,6 +58,7 @@ _CARRIED = (
     "fleet/served",
     "run/__init__",
     "run/records/__init__",
+    "run/records/identity",
     "run/records/summary",
     "run/supervise/__init__",
     "run/supervise/journal",

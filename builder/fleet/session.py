@@ -12,6 +12,10 @@ from builder.fleet.members import Member
 from builder.fleet.ssh import Visit
 from builder.run.supervise.journal import Tail
 
+AWAITED = 600.0
+"""Seconds for which hosts that do not answer are asked again, where a run is supervised."""
+ASKED_EVERY = 5.0
+
 
 class Owner(Protocol):
     """The training that a session belongs to."""

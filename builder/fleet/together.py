@@ -17,15 +17,12 @@ from builder.errors import EXIT_FAILED
 from builder.fleet import checkpoints
 from builder.fleet.hosts import folded, variables_of
 from builder.fleet.members import Member
-from builder.fleet.session import Session
+from builder.fleet.session import ASKED_EVERY, AWAITED, Session
 from builder.fleet.ssh import Visit
 from builder.run.supervise.policy import Done, GiveUp, History, decide
 
 if TYPE_CHECKING:
     from builder.fleet.launch import Run
-
-_AWAITED = 600.0  # seconds for which hosts that do not answer are asked again, where a run is supervised
-_ASKED_EVERY = 5.0
 
 
 class Together:
@@ -87,14 +84,14 @@ class Together:
         """
         run = self._run
         members = run.look()
-        until = time.monotonic() + _AWAITED
+        until = time.monotonic() + AWAITED
         while len(members) < least and run.supervised and not run.stopping and time.monotonic() < until:
             if not run.is_waiting:
                 few = f"{len(members)} of {plural(len(run.members), 'host')} answer, and {least} are needed"
-                run.journal.step(f"{few}; asking again for {_AWAITED / 60:.0f} minutes")
+                run.journal.step(f"{few}; asking again for {AWAITED / 60:.0f} minutes")
                 run.is_waiting = True
                 run.journal.save(phase="waiting")
-            if run.waits(_ASKED_EVERY):
+            if run.waits(ASKED_EVERY):
                 members = run.look()
         run.is_waiting = False
         return members

@@ -22,6 +22,7 @@ from builder.project.catalogue import Catalogue
 from builder.run.records import code, folder, history, life
 from builder.run.records.begin import begin, finish
 from builder.run.records.compare import compare_runs
+from builder.run.records.identity import new_id
 from builder.run.records.rerun import bring, pointers, prepare
 from builder.run.records.summary import Summary
 from builder.run.records.words import rows as cells
@@ -73,7 +74,7 @@ def record(**more: Any) -> folder.Record:
     now = more.pop("now", time.time())
     made: folder.Record = {
         "schema": 1,
-        "id": folder.new_id(now),
+        "id": new_id(now),
         "name": "m4",
         "started": folder.timestamp(now),
         "command": "train",

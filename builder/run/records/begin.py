@@ -14,6 +14,7 @@ from builder import log, process, secrets
 from builder.embedded import state
 from builder.errors import DrydockError
 from builder.run.records import folder, life
+from builder.run.records.identity import new_id
 
 VARIABLE = "DRYDOCK_RECORDS"
 """With the value 0, runs are not recorded."""
@@ -50,7 +51,7 @@ def begin(
     try:
         record: folder.Record = {
             "schema": folder.SCHEMA,
-            "id": folder.new_id(now),
+            "id": new_id(now),
             "name": name,
             "started": folder.timestamp(now),
             "command": command,

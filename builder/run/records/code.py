@@ -23,6 +23,7 @@ from builder import process, secrets
 from builder.embedded import git
 from builder.embedded.secrets import is_secret
 from builder.run.records import folder
+from builder.run.records.identity import FORM
 from builder.run.supervise.redact import Redactor
 
 _FILES = 1000
@@ -59,9 +60,7 @@ DIRTY = re.compile(r" S.(M.|.U)")
 _IS_PRIVATE = "its name is that of a secret"
 _IS_ENCRYPTED = "git keeps it encrypted"
 _ENCRYPTS = re.compile(r".*(crypt|secret|sops|gpg|vault|\bage\b).*", re.IGNORECASE)
-MADE = re.compile(
-    r"(^|/)(__pycache__|\.?venv|node_modules|\.[a-z_]+_cache|[^/]+\.egg-info|rerun-[0-9]{8}-[0-9]{6}-[0-9a-f]{8})/|\.py[co]$"
-)
+MADE = re.compile(rf"(^|/)(__pycache__|\.?venv|node_modules|\.[a-z_]+_cache|[^/]+\.egg-info|rerun-{FORM})/|\.py[co]$")
 """What programs make again, and `drydock rerun` has made: no code."""
 _UNDER_WAY = {
     "rebase-merge": "rebase",
@@ -402,18 +401,18 @@ def _difference(
     return {**found, **({"without": without} if without else {})}
 
 
-def _patch(places: _Places, paths: Sequence[str], untracked: Sequence[str], environ: Mapping[str, str]) -> bytes | str:
+def _patch(places: _Places, paths: Sequence[str], untracked: Iterable[str], environ: Mapping[str, str]) -> bytes | str:
     """What differs at some paths, some of which git does not know, as a patch; or in words why there is none."""
-    new = [path for path in paths if path in {*untracked}]
+    unknown = set(untracked)
+    new = [path for path in paths if path in unknown]
     with tempfile.TemporaryDirectory(prefix="drydock-") as work:
         # In an index of its own, in which the untracked files are noted; nothing is written to the repository.
         index, names, out = Path(work, "index"), Path(work, "names"), Path(work, "difference")
         own = {**environ, "GIT_INDEX_FILE": str(index), "GIT_OBJECT_DIRECTORY": work}
         own["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(places.objects)
         with suppress(OSError):
-            shutil.copy2(
-                places.index_file, index
-            )  # with its time, by which git knows files that changed right after it
+            # With its time, by which git knows files that changed right after it.
+            shutil.copy2(places.index_file, index)
         names.write_bytes(b"\0".join(os.fsencode(name) for name in new))
         asked = [*_GIT, "-C", str(places.top)]
         add = [*asked, "add", "--intent-to-add", f"--pathspec-from-file={names}", "--pathspec-file-nul"]

@@ -24,6 +24,7 @@ from builder.embedded import claim, state
 from builder.errors import DrydockError, UsageError
 from builder.files import age, beside, is_being_written, is_beside
 from builder.run.records import life
+from builder.run.records.identity import is_id
 from builder.store.layout import Store
 
 SCHEMA = 1
@@ -31,7 +32,6 @@ SCHEMA = 1
 
 Record = dict[str, Any]
 
-_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{8}")
 _SHORT = re.compile(r"[0-9a-f]{4,8}")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _LIMIT = 16 << 20  # bytes of a record
@@ -142,12 +142,7 @@ def looks_like_one(word: str) -> bool:
     >>> [looks_like_one(word) for word in ("20261126-131528-3f2a9c1e", "3f2a9c1e", "m4", "m4@2")]
     [True, True, False, False]
     """
-    return word == "last" or bool(_ID.fullmatch(word) or _SHORT.fullmatch(word))
-
-
-def new_id(now: float) -> str:
-    """The id of a run that begins now: sorted by time, and one that no other has."""
-    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime(now))}-{os.urandom(4).hex()}"
+    return word == "last" or is_id(word) or bool(_SHORT.fullmatch(word))
 
 
 def timestamp(now: float) -> str:
@@ -159,14 +154,9 @@ def timestamp(now: float) -> str:
     return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def is_id(word: str) -> bool:
-    """Whether a word has the form of the id of a run."""
-    return _ID.fullmatch(word) is not None
-
-
 def path_of(identity: str) -> Path:
     """Where the record of an id is. Raises UsageError for what is no id: no path is ever made of it."""
-    if _ID.fullmatch(identity) is None:
+    if not is_id(identity):
         raise UsageError(f'"{identity}" is not the id of a run', hint="drydock runs list has them")
     return place() / f"{identity}.json"
 
@@ -354,7 +344,7 @@ def _files(known: Mapping[str, object]) -> Iterator[tuple[str, int, int]]:
     with entries:
         for entry in entries:
             name = entry.name[:-5]
-            if name not in known and not (entry.name.endswith(".json") and _ID.fullmatch(name)):
+            if name not in known and not (entry.name.endswith(".json") and is_id(name)):
                 continue
             try:
                 found = entry.stat(follow_symlinks=False)
