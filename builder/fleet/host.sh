@@ -216,7 +216,8 @@ watched() {
   _watch=$!
   _status=0
   wait "$_work" || _status=$?
-  kill "$_watch" 2>/dev/null
+  # Another signal is lost where it comes right after the fork, and the wait would have no end.
+  kill -s KILL "$_watch" 2>/dev/null
   wait "$_watch" 2>/dev/null
   sed 's/^/drydock:   /' "$_new/out" | head -n 60 >&2
   _work=

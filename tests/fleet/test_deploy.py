@@ -555,3 +555,15 @@ def test_a_host_whose_clock_is_wrong_is_built_and_named(lab: Lab) -> None:
     command.write_text(command.read_text().replace("PATH=/usr/local/bin", f"PATH={wrong}:/usr/local/bin"))
     lab.deploy().succeeded()
     assert "the clock of h1 is" in lab.deploy("--dry-run").succeeded().stderr
+
+
+@pytest.mark.slow
+def test_what_ends_at_once_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    """The shell that watches the connection is ended as soon as the work is, which may be before it has begun."""
+    code = (Path(__file__).parents[2] / "builder/fleet/host.sh").read_text()
+    watched = code[code.index("\nwatched() {") : code.index("# end_tree PID")]
+    os.mkfifo(tmp_path / "connection")
+    loop = "_try=0; while [ $_try -lt 500 ]; do _try=$((_try + 1)); watched true; done; echo $_try"
+    script = f"trap 'exit 143' TERM; _new=$PWD; exec 3<>connection\n{watched}\n{loop}"
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=LONG, check=False)
+    assert done.stdout == "500\n", done.stderr
