@@ -585,9 +585,8 @@ know_machine() {
 
 # A FIFO, held open: the kernel says whether this process lives. Where there are no FIFOs, a file.
 hold_open() {
-  # One that exists is opened in a subshell first: a redirection of exec that fails would end this one, and
-  # `command exec` crashes bash 3.2.
-  if { [ -p "$1" ] && (exec 9<>"$1") 2>/dev/null; } || LC_ALL=C mkfifo -m 660 "$1" 2>/dev/null; then exec 9<>"$1"; fi
+  # Tried with a test first: a redirection of exec that fails ends some shells, and `command exec` crashes bash 3.2.
+  if { { [ -p "$1" ] || LC_ALL=C mkfifo -m 660 "$1"; } && [ -p "$1" ] 9<>"$1"; } 2>/dev/null; then exec 9<>"$1"; fi
   [ -e "$1" ] || { printf '' >"$1"; } 2>/dev/null
 }
 

@@ -243,6 +243,22 @@ def test_where_there_are_no_hard_links_bytecode_is_copied_and_that_is_said(desk:
     home.check_whole()
 
 
+def test_a_script_that_cannot_hold_its_root_open_builds_all_the_same(desk: Sandbox) -> None:
+    """A redirection of `exec` that fails ends some shells."""
+    home = Home(desk, script_of(desk), "home")
+    met = []
+
+    def decide(_watched: Watched, here: Step) -> int:
+        if here.call != "openat" or met or not here.paths[0].startswith("gcroots/running/"):
+            return GO
+        met.append(here)
+        return errno.ENFILE
+
+    Result(*home.watch(decide).ended()).succeeded()
+    assert met
+    home.check_whole()
+
+
 @pytest.mark.parametrize("fault", [power_cut, fails])
 def test_after_a_fault_at_any_step_of_the_script_the_next_build_succeeds(desk: Sandbox, fault: Fault) -> None:
     command = script_of(desk)
