@@ -246,7 +246,7 @@ def test_where_there_are_no_hard_links_bytecode_is_copied_and_that_is_said(desk:
 def test_a_script_that_cannot_hold_its_root_open_builds_all_the_same(desk: Sandbox) -> None:
     """A redirection of `exec` that fails ends some shells."""
     home = Home(desk, script_of(desk), "home")
-    met = []
+    met: list[Step] = []
 
     def decide(_watched: Watched, here: Step) -> int:
         if here.call != "openat" or met or not here.paths[0].startswith("gcroots/running/"):

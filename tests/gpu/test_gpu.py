@@ -27,6 +27,7 @@ from tests.gpu.repacked import repack
 from tests.support import Sandbox
 from tests.support.base import copy_python
 from tests.support.index import Index
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.gpu
 
@@ -282,6 +283,77 @@ def test_a_supervised_training_is_killed_and_goes_on_while_the_card_is_watched(
     assert any((gpu["busy"] or 0) > 0.2 for gpu in busy)
     assert max(gpu["memory"] for gpu in busy) > 2**30
     assert not _on_the_card()
+
+
+# With --atomics the rows are added in another order each time.
+REPEATED = """\
+import sys, torch
+torch.manual_seed(0)
+torch.use_deterministic_algorithms("--atomics" not in sys.argv)
+rows = torch.randn(200_000, 64, device="cuda")
+where = torch.randint(0, 64, (200_000,), device="cuda")
+weights = torch.randn(64, 64, device="cuda", requires_grad=True)
+for step in range(60):
+    pooled = torch.zeros(64, 64, device="cuda").index_add(0, where, rows @ weights)
+    loss = pooled.tanh().mean() + pooled.pow(2).mean() / 1e4
+    (slope,) = torch.autograd.grad(loss, weights)
+    with torch.no_grad():
+        weights -= 0.1 * slope
+    print("step", step, "loss", loss.item(), flush=True)
+torch.save(weights.detach().cpu(), "weights.pt")
+"""
+
+
+@pytest.fixture
+def strict(card: Mapping[str, Any], built: Sandbox) -> Iterator[Sandbox]:
+    """`card` with strict determinism, and a trainer that repeats itself unless it is told not to."""
+    profile = built.work / "profiles/card.toml"
+    before = profile.read_text()
+    (built.work / "profiles/trainers/repeated.py").write_text(REPEATED)
+    strictly = before.replace("\nextends", '\ndeterminism = "strict"\nextends')
+    assert strictly != before
+    profile.write_text(f'{strictly}\n[trainer]\nfile = "trainers/repeated.py"\narguments = ["--seed", "0"]\n')
+    try:
+        yield _timed(built, "build", "card")
+    finally:
+        profile.write_text(before)
+
+
+def test_training_repeats_itself_on_the_card_where_it_is_strict(strict: Sandbox) -> None:
+    done = strict.drydock("verify", "card", timeout=400)
+    print(done.stdout, done.stderr, file=sys.stderr)
+    done.succeeded()
+    assert "20 steps, twice on cuda, are the same bit by bit" in done.stdout + done.stderr
+    done = strict.drydock("replay", "card", timeout=400)
+    print(done.stdout, done.stderr, file=sys.stderr)
+    assert done.stdout == "the same, bit by bit as printed: 60 lines with a loss and 1 file of weights\n"
+
+
+def test_replay_names_the_step_from_which_the_card_adds_in_another_order(strict: Sandbox) -> None:
+    done = strict.drydock("replay", "card", "--", "--atomics", timeout=400)
+    print(done.stdout, done.stderr, file=sys.stderr)
+    assert done.code == 1
+    assert re.match(r"different from step \d+, line \d+ of 60 lines with a loss\n", done.stdout)
+    assert "use_deterministic_algorithms: off unless" in done.stdout
+
+
+def test_a_run_on_the_card_is_recorded_with_it_and_run_again(card: Mapping[str, Any], strict: Sandbox) -> None:
+    who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for words in (["init", "-q"], ["add", "profiles"], [*who, "commit", "-qm1"]):
+        strict.run(["git", *words]).succeeded()
+    recorded = {"DRYDOCK_RECORDS": "1"}
+    first = strict.drydock("run", "card", env=recorded, timeout=400).succeeded()
+    until(lambda: card["gpu"] in strict.drydock("runs", "show", "last", env=recorded).stdout)
+    again = strict.drydock("rerun", "last", env=recorded, timeout=400).succeeded()
+    print(again.stderr, file=sys.stderr)
+    assert again.stdout == first.stdout
+
+
+def test_a_benchmark_is_measured_on_the_card(card: Mapping[str, Any], built: Sandbox) -> None:
+    done = built.drydock("bench", "card", "--pairs", "5", "--json", timeout=500).succeeded()
+    print(done.stdout, done.stderr, file=sys.stderr)
+    rows = {row["what"]: row for row in json.loads(done.stdout)["measures"]}
+    assert all(len(rows[what]["ours"]) == 5 for what in ("start-up", "training", "peak memory"))
 
 
 def _on_the_card() -> list[str]:
