@@ -411,7 +411,7 @@ def test_a_trainer_that_goes_into_the_background_is_still_the_trainer(desk: Sand
     trainer(
         desk,
         "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n"
-        "print('in the background', flush=True); time.sleep(1); print('trained', flush=True); os._exit(5)",
+        "print('in the background', flush=True); time.sleep(4); print('trained', flush=True); os._exit(5)",
     )
     done = desk.drydock("run", "small", "--supervise").failed(5, "went on in the background")
     assert done.stdout == "in the background\ntrained\n"

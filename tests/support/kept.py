@@ -33,6 +33,9 @@ def bring(target: Path) -> None:
     here = _folder()
     if here.is_dir():
         link_tree(here, target)
+        # These are files of the stores of all runs, too: one that was made writable there, to be removed, is so here.
+        for path in target.rglob("*.pyc"):
+            path.chmod(0o444)
 
 
 def keep(source: Path) -> None:

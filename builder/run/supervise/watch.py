@@ -179,10 +179,14 @@ class Supervisor:
 
     def _stay_with_the_rest(self) -> None:
         """Watch the processes that a successful trainer left: it went into the background."""
-        rest = self._rest()
-        if not rest:
+        if not self._rest():
             return
-        self._say(f"the trainer went on in the background, as {_numbers(rest)}: watching that")
+        # Not said of a child that it did not wait for, and that ends now.
+        deadline = time.monotonic() + 1
+        while (rest := self._rest()) and time.monotonic() < deadline and not self._is_told():
+            self._turn(at_most=0.05)
+        if rest:
+            self._say(f"the trainer went on in the background, as {_numbers(rest)}: watching that")
         while not self._is_told() and not self._stop.is_over and self._rest():
             self._turns(1.0)
         self._status = self._last_status if self._adopts else 0
