@@ -101,12 +101,12 @@ def _is_same(one: Path, two: Path) -> bool:
 
 
 def _reason(one: Path, two: Path) -> str:
+    if one.lstat().st_mode != two.lstat().st_mode:
+        return f"mode {one.lstat().st_mode:o}, then {two.lstat().st_mode:o}"
     if one.suffix == ".pyc":
         return "the same source, compiled to other bytes: sets are not written alike (CPython issues 78274, 81777)"
     if one.is_symlink() and two.is_symlink():
         return f"{one.readlink()}, then {two.readlink()}: another Python was found"
     if one.name in ("pyvenv.cfg", "manifest.json"):
         return "another Python was found, or another release of it"
-    if one.lstat().st_mode != two.lstat().st_mode:
-        return f"mode {one.lstat().st_mode:o}, then {two.lstat().st_mode:o}"
     return "for an unknown reason"

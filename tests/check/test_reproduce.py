@@ -57,6 +57,9 @@ def test_what_differs_is_named(sandbox: Sandbox) -> None:
     differs = sandbox.drydock("build", "small", "--check").failed(1, "differs in 2 files")
     assert f"{SITE}/odd.py differs" in differs.stdout
     assert f"{SITE}/odd-1.0.dist-info/RECORD differs" in differs.stdout
+    next(env.rglob("anchor/__pycache__/*.pyc")).chmod(0o644)
+    differs = sandbox.drydock("build", "small", "--check").failed(1, "differs in ")
+    assert ".pyc differs: mode 100644, then 100444" in differs.stdout
     env.joinpath("bin/pip").chmod(0o644)
     env.joinpath("bin/pip").write_text("#!/bin/sh\n")
     differs = sandbox.drydock("build", "small", "--check").failed(1, "differs in ")
