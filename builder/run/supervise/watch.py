@@ -182,14 +182,18 @@ class Supervisor:
         if not self._rest():
             return
         # Not said of a child that it did not wait for, and that ends now.
-        deadline = time.monotonic() + 1
-        while (rest := self._rest()) and time.monotonic() < deadline and not self._is_told():
+        until = time.monotonic() + 1
+        while self._goes_on() and time.monotonic() < until:
             self._turn(at_most=0.05)
-        if rest:
+        if rest := self._goes_on():
             self._say(f"the trainer went on in the background, as {_numbers(rest)}: watching that")
-        while not self._is_told() and not self._stop.is_over and self._rest():
+        while self._goes_on():
             self._turns(1.0)
         self._status = self._last_status if self._adopts else 0
+
+    def _goes_on(self) -> list[int]:
+        """The processes that a trainer left; none where they are to end."""
+        return [] if self._is_told() or self._stop.is_over else self._rest()
 
     def _wait(self, until: float) -> None:
         """Wait for the next start, unless we are to stop; remaining processes of the last one may end until then."""
